@@ -1,0 +1,338 @@
+"""From events to connections: which one an event belongs to, what it claims, what came of it.
+
+Owns: the demultiplexing (tuples, generations, sockets), the translation of each witness's events
+into claims, and the causes. One tracker serves live runs, replays and hosts alike.
+No clock and no I/O: the same events in the same order give the same timeline, to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+from tcpwatch.machine.causes import Causes
+from tcpwatch.machine.endpoint import Observed
+from tcpwatch.machine.kernel_report import KernelReports, Report
+from tcpwatch.machine.reconcile import Claim, History
+from tcpwatch.machine.tracks import ConnectionTrack, SegmentTrack, SideTrack
+from tcpwatch.machine.witnessing import is_settled
+from tcpwatch.model.events import (
+    KERNEL,
+    TABLE,
+    WIRE,
+    Event,
+    Gap,
+    KernelNoted,
+    MalformedSeen,
+    Point,
+    ProcessChanged,
+    SegmentFate,
+    SegmentSeen,
+    SocketSampled,
+    StateReported,
+    UserCall,
+)
+from tcpwatch.model.identity import FourTuple, SocketAddress
+from tcpwatch.model.timeline import Basis, Belief, Happening, Move, Timeline
+from tcpwatch.tcp.state import TcpState
+
+_OPENING = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECEIVED})
+_RESTING = frozenset(
+    {TcpState.CLOSED, TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.SYN_SENT}
+)
+
+
+class Tracker:
+    """Takes events in order of time; gives what each brought, and the timeline at any moment.
+
+    ``roles`` maps an IP address, or ADDRESS:PORT, to the role of the end there; without it the
+    roles are active and passive. ``attending`` are the witnesses that are there to see.
+    """
+
+    def __init__(self, *, roles: Mapping[str, str] | None = None, attending: Iterable[str]) -> None:
+        self._roles = dict(roles or {})
+        self._attending = frozenset(attending)
+        self._events: list[Event] = []
+        self._connections: list[ConnectionTrack] = []
+        self._by_tuple: dict[FourTuple, ConnectionTrack] = {}
+        self._by_segment: dict[int, tuple[ConnectionTrack, SegmentTrack]] = {}
+        self._kernel = KernelReports()
+        self._causes = Causes()
+
+    # ------------------------------------------------------------------ in
+
+    def feed(self, event: Event) -> Happening:
+        """Takes one event. It must not be earlier than those before it, but for latecomers."""
+        self._events.append(event)
+        match event.payload:
+            case SegmentSeen():
+                return self._segment(event, event.payload)
+            case SegmentFate():
+                return self._fate(event, event.payload)
+            case StateReported():
+                return self._reported(event, event.payload)
+            case SocketSampled():
+                return self._sampled(event, event.payload)
+            case UserCall() | ProcessChanged():
+                self._causes.note(event)
+                return self._call(event)
+            case Gap():
+                return self._gap(event)
+            case KernelNoted() | MalformedSeen():
+                return Happening(event)
+            case _ as never:
+                assert_never(never)
+
+    def _segment(self, event: Event, seen: SegmentSeen) -> Happening:
+        sender = FourTuple(seen.src, seen.dst)
+        known = self._by_segment.get(seen.n)
+        connection = known[0] if known else self._connection_of_segment(sender, seen, event.t_ns)
+        if connection is None:
+            return Happening(event)
+        trace = known[1] if known else connection.trace(sender, seen)
+        self._by_segment[seen.n] = (connection, trace)
+        moves: list[Move] = []
+        source, target = connection.side(seen.src), connection.side(seen.dst)
+        role = source.role
+        if seen.point is not Point.DELIVERED:
+            trace.sent_ns, trace.raw = event.t_ns, seen.raw
+            if not seen.injected:
+                observed = source.inferred.sent(seen.segment)
+                trace.retransmission = observed.retransmission
+                moves += self._inferred(event, connection, source, observed, seen.n)
+        if seen.point is not Point.SENT:
+            trace.delivered_ns, role = event.t_ns, target.role
+            observed = target.inferred.got(seen.segment)
+            if seen.segment.syn:
+                target.peer_syn = seen.n
+            moves += self._inferred(event, connection, target, observed, seen.n)
+        return Happening(event, connection.number, role, connection.frozen(trace), tuple(moves))
+
+    def _fate(self, event: Event, fate: SegmentFate) -> Happening:
+        known = self._by_segment.get(fate.n)
+        if known is None:
+            return Happening(event)
+        connection, trace = known
+        trace.marks.append((event.t_ns, fate.fate))
+        if fate.copy is not None:
+            self._by_segment[fate.copy] = (connection, connection.copy(trace, fate.copy))
+        frozen = connection.frozen(trace)
+        return Happening(event, connection.number, frozen.sender, frozen)
+
+    def _reported(self, event: Event, reported: StateReported) -> Happening:
+        moves: list[Move] = []
+        number = role = None
+        for report in self._kernel.read(event, reported):
+            connection = self._connection_of_report(report)
+            side = connection.side(report.four_tuple.local)
+            number, role = connection.number, side.role
+            claim = Claim(
+                KERNEL,
+                report.after,
+                report.t_ns,
+                report.event,
+                Basis.REPORTED,
+                before=frozenset({report.before}) if report.opens else None,
+            )
+            moves += self._admit(connection, side, claim)
+        return Happening(event, number, role, moves=tuple(moves))
+
+    def _sampled(self, event: Event, sample: SocketSampled) -> Happening:
+        if sample.remote.port == 0:
+            return Happening(event)  # a listener is no connection
+        four_tuple = FourTuple(sample.local, sample.remote)
+        connection = self._connection_of_sample(four_tuple, sample, event.t_ns)
+        if connection is None:
+            return Happening(event)
+        side = connection.side(sample.local)
+        state = sample.state
+        if state is None:
+            # Gone may mean CLOSED, or that a request socket's listener is all that is left.
+            rest = side.history.steps[max(side.history.cursor(TABLE), 0) :]
+            back = any(step.states == {TcpState.LISTEN} for step in rest[1:])
+            state = TcpState.LISTEN if back else TcpState.CLOSED
+        claim = Claim(
+            TABLE,
+            frozenset({state}),
+            event.t_ns,
+            event.id,
+            Basis.REPORTED,
+            since_ns=sample.since_ns,
+        )
+        moves = self._admit(connection, side, claim)
+        return Happening(event, connection.number, side.role, moves=tuple(moves))
+
+    def _call(self, event: Event) -> Happening:
+        number = None
+        call = event.payload
+        if isinstance(call, UserCall) and call.local and call.remote:
+            connection = self._by_tuple.get(FourTuple(call.local, call.remote))
+            number = connection.number if connection else None
+        return Happening(event, number, event.vantage.side)
+
+    def _gap(self, event: Event) -> Happening:
+        """A witness that lost evidence no longer counts; where it was the last, belief widens."""
+        source = event.vantage.source
+        self._attending -= {source}
+        moves: list[Move] = []
+        for connection in self._connections:
+            for side in connection.sides:
+                if source == WIRE:
+                    side.inferred = side.inferred.widened()
+                if not self._attending:
+                    before = side.history
+                    side.history = before.widened(event.t_ns, event.id)
+                    moves += self._moves(connection, side, before)
+        return Happening(event, moves=tuple(moves))
+
+    # ------------------------------------------------------------------ whose is it?
+
+    def _connection_of_segment(
+        self, sender: FourTuple, seen: SegmentSeen, t_ns: int
+    ) -> ConnectionTrack | None:
+        connection = self._by_tuple.get(sender)
+        if connection is None:
+            return None if seen.injected else self._open(sender, t_ns)
+        if seen.segment.syn and seen.segment.ack is None and not seen.injected:
+            inferred = connection.side(sender.local).inferred
+            if (
+                inferred.iss is not None
+                and inferred.iss != seen.segment.seq
+                and inferred.states <= _RESTING
+            ):
+                return self._open(sender, t_ns)
+        return connection
+
+    def _connection_of_report(self, report: Report) -> ConnectionTrack:
+        connection = self._by_tuple.get(report.four_tuple)
+        if connection is None:
+            return self._open_by_state(report.four_tuple, report.after, report.t_ns)
+        spoken = connection.side(report.four_tuple.local).history.cursor(KERNEL) >= 0
+        if report.opens and spoken and report.after <= _OPENING:
+            return self._open_by_state(report.four_tuple, report.after, report.t_ns)
+        return connection
+
+    def _connection_of_sample(
+        self, four_tuple: FourTuple, sample: SocketSampled, t_ns: int
+    ) -> ConnectionTrack | None:
+        connection = self._by_tuple.get(four_tuple)
+        if sample.state is None:
+            return connection
+        states = frozenset({sample.state})
+        if connection is None:
+            return self._open_by_state(four_tuple, states, t_ns)
+        history = connection.side(four_tuple.local).history
+        cursor = history.cursor(TABLE)
+        if states <= _OPENING and cursor > 0 and not history.steps[cursor].states <= _OPENING:
+            return self._open_by_state(four_tuple, states, t_ns)
+        return connection
+
+    def _open_by_state(
+        self, four_tuple: FourTuple, states: frozenset[TcpState], t_ns: int
+    ) -> ConnectionTrack:
+        """A connection first heard of by one end's state: one in SYN-RECEIVED was called, not calling."""
+        passive = states == {TcpState.SYN_RECEIVED}
+        return self._open(four_tuple.flipped if passive else four_tuple, t_ns)
+
+    def _open(self, opener: FourTuple, t_ns: int) -> ConnectionTrack:
+        earlier = self._by_tuple.get(opener)
+        generation = earlier.id.generation + 1 if earlier else 0
+        connection = ConnectionTrack.begin(
+            len(self._connections) + 1, opener, generation, self._roles, t_ns
+        )
+        self._connections.append(connection)
+        self._by_tuple[opener] = self._by_tuple[opener.flipped] = connection
+        return connection
+
+    # ------------------------------------------------------------------ claims
+
+    def _inferred(
+        self, event: Event, connection: ConnectionTrack, side: SideTrack, observed: Observed, n: int
+    ) -> list[Move]:
+        side.inferred = observed.endpoint
+        moves: list[Move] = []
+        for step in observed.steps:
+            answer_to = side.peer_syn if step.stimulus.name == "SYN" else None
+            claim = Claim(
+                WIRE,
+                step.after,
+                event.t_ns,
+                event.id,
+                Basis.INFERRED,
+                cause=self._causes.of_stimulus(step.stimulus, side, event.t_ns),
+                segment=answer_to or n,
+                before=step.before,
+            )
+            moves += self._admit(connection, side, claim)
+        if not observed.steps and side.history.cursor(WIRE) in (-1, len(side.history.steps) - 1):
+            side.history = side.history.narrow(observed.endpoint.states)
+        return moves
+
+    def _admit(self, connection: ConnectionTrack, side: SideTrack, claim: Claim) -> list[Move]:
+        before = side.history
+        side.history = before.admit(claim, alone=self._attending <= {TABLE})
+        return self._moves(connection, side, before)
+
+    def _moves(
+        self, connection: ConnectionTrack, side: SideTrack, before: History
+    ) -> list[Move]:
+        """The transitions that ``side`` has now and had not before."""
+        moves = []
+        for index in range(1, len(side.history.steps)):
+            step = side.history.steps[index]
+            if index < len(before.steps) and before.steps[index].states == step.states:
+                continue
+            if not step.cause:
+                side.history = side.history.with_cause(
+                    index, self._causes.of_edge(side, index, self._attending)
+                )
+            moves.append(
+                Move(connection.number, side.role, side.transition(index, self._attending, None))
+            )
+        return moves
+
+    # ------------------------------------------------------------------ out
+
+    @property
+    def attending(self) -> frozenset[str]:
+        """The witnesses that are there and have lost nothing."""
+        return self._attending
+
+    def state(self, role: str, number: int | None = None) -> Belief | None:
+        """The present belief of that role's end in connection ``number`` (None: the latest)."""
+        for connection in reversed(self._connections):
+            if number in (None, connection.number):
+                for side in connection.sides:
+                    if side.role == role:
+                        return Belief(side.history.last.states)
+        return None
+
+    def settled(self) -> bool:
+        """Whether every witness has seen all that is known and that it can see."""
+        return all(
+            is_settled(side.history, witness)
+            for connection in self._connections
+            for side in connection.sides
+            for witness in self._attending
+        )
+
+    def timeline(self, end_ns: int) -> Timeline:
+        """What is concluded from the events so far, as of ``end_ns``."""
+        connections = tuple(
+            connection.freeze(self._attending, end_ns) for connection in self._connections
+        )
+        findings = tuple(
+            finding
+            for connection in self._connections
+            for finding in connection.findings(self._attending, end_ns)
+        )
+        return Timeline(connections, tuple(self._events), findings, end_ns)
+
+    def local_addresses(self, role: str) -> tuple[SocketAddress, ...]:
+        """The addresses of that role's ends, in order of appearance."""
+        return tuple(
+            side.four_tuple.local
+            for connection in self._connections
+            for side in connection.sides
+            if side.role == role
+        )

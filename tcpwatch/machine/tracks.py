@@ -1,0 +1,255 @@
+"""A connection while it is being tracked: two sides, their segments, and how they freeze.
+
+Owns: roles, relative numbers, and the step from histories to the timeline's transitions.
+Must not know how an event reached it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tcpwatch.machine.endpoint import InferredEndpoint
+from tcpwatch.machine.reconcile import History
+from tcpwatch.machine.stimulus import Kind
+from tcpwatch.machine.table import edges
+from tcpwatch.machine.witnessing import blind_spot
+from tcpwatch.model.events import KERNEL, TABLE, WIRE, Fate, SegmentSeen
+from tcpwatch.model.identity import ConnectionId, FourTuple, SocketAddress
+from tcpwatch.model.timeline import (
+    Belief,
+    Connection,
+    Endpoint,
+    Finding,
+    SegmentTrace,
+    Severity,
+    Transition,
+)
+from tcpwatch.tcp.segment import Segment
+from tcpwatch.tcp.seq import SeqNumber
+
+_ORDER = (KERNEL, TABLE, WIRE)
+
+
+@dataclass(slots=True)
+class SegmentTrack:
+    """A segment on its way."""
+
+    n: int
+    sender: SocketAddress
+    segment: Segment
+    injected: bool
+    sent_ns: int | None = None
+    delivered_ns: int | None = None
+    retransmission: bool = False
+    copy_of: int | None = None
+    marks: list[tuple[int, Fate]] = field(default_factory=list)
+    raw: bytes = b""
+
+    @property
+    def fate(self) -> str:
+        """The interface's word: delivered, dropped, duplicated (the copy of another) or lost."""
+        if self.delivered_ns is not None:
+            return "duplicated" if self.copy_of is not None else "delivered"
+        if any(fate is Fate.DROPPED for _, fate in self.marks):
+            return "dropped"
+        return "lost"
+
+
+@dataclass(slots=True)
+class SideTrack:
+    """One end: its tuple, what the segments show of it, and the history of all witnesses."""
+
+    role: str
+    four_tuple: FourTuple
+    inferred: InferredEndpoint
+    history: History
+    first_seq: SeqNumber | None = None
+    peer_syn: int | None = None
+
+    @property
+    def isn(self) -> SeqNumber | None:
+        """What its sequence numbers are shown relative to."""
+        return self.inferred.iss or self.first_seq
+
+    def transition(
+        self, index: int, attending: frozenset[str], end_ns: int | None
+    ) -> Transition:
+        """Step ``index`` as a transition; ``end_ns`` None: not finished, so blind spots are open."""
+        before, step = self.history.steps[index - 1], self.history.steps[index]
+        hidden: list[tuple[str, str]] = []
+        if end_ns is not None:
+            for witness in _ORDER:
+                if witness in attending and witness not in step.witnesses:
+                    reason = blind_spot(self.history, index, witness, end_ns)
+                    if reason is not None:
+                        hidden.append((witness, reason))
+        return Transition(
+            Belief(before.states),
+            Belief(step.states),
+            step.t_ns,
+            step.cause or ("" if end_ns is None else self._silent_cause(index, attending)),
+            step.basis,
+            tuple(witness for witness in _ORDER if witness in step.witnesses),
+            step.evidence,
+            step.segment,
+            tuple(hidden),
+            step.gap,
+        )
+
+    def _silent_cause(self, index: int, attending: frozenset[str]) -> str:
+        """With the wire there and no segment to explain it, a timer is what is left."""
+        before, step = self.history.steps[index - 1], self.history.steps[index]
+        timers = {
+            row.stimulus
+            for one in before.states
+            for other in step.states
+            for row in edges().get((one, other), ())
+            if row.stimulus.kind is Kind.TIMER
+        }
+        return timers.pop().value if WIRE in attending and len(timers) == 1 else ""
+
+    def freeze(self, attending: frozenset[str], end_ns: int) -> Endpoint:
+        history = self.history
+        transitions = [
+            self.transition(index, attending, end_ns) for index in range(1, len(history.steps))
+        ]
+        open_ends = self._open_end(attending)
+        if open_ends is not None:
+            transitions.append(open_ends)
+        return Endpoint(
+            self.role, self.four_tuple.local, Belief(history.steps[0].states), tuple(transitions)
+        )
+
+    def _open_end(self, attending: frozenset[str]) -> Transition | None:
+        """The ambiguity that a last word leaves when no other witness can settle it."""
+        last = self.history.last
+        for witness, bound in self.history.bounds.items():
+            settles = attending - {witness}
+            if not settles and len(last.states) == 1 and last.states < bound.states:
+                return Transition(
+                    Belief(last.states),
+                    Belief(bound.states),
+                    bound.t_ns,
+                    "",
+                    last.basis,
+                    (witness,),
+                    (bound.evidence,),
+                )
+        return None
+
+    def findings(
+        self, number: int, attending: frozenset[str], end_ns: int
+    ) -> Iterator[Finding]:
+        """Where witnesses disagree beyond their blind spots."""
+        for odd in self.history.contradictions:
+            path = " > ".join(str(Belief(states)) for states in odd.path)
+            yield Finding(
+                "witnesses-disagree",
+                Severity.ERROR,
+                f"{odd.claim.witness} reports {Belief(odd.claim.states)}, which cannot follow {path}",
+                number,
+                self.role,
+                evidence=(odd.claim.evidence,),
+            )
+        for index in range(1, len(self.history.steps)):
+            step = self.history.steps[index]
+            for witness in _ORDER:
+                if witness not in attending or witness in step.witnesses or not step.witnesses:
+                    continue
+                if blind_spot(self.history, index, witness, end_ns) is None:
+                    yield Finding(
+                        "witness-missed",
+                        Severity.WARNING,
+                        f"{witness} did not see {Belief(step.states)}, which "
+                        f"{' and '.join(sorted(step.witnesses))} saw, and no blind spot explains it",
+                        number,
+                        self.role,
+                        evidence=step.evidence,
+                    )
+
+
+@dataclass(slots=True)
+class ConnectionTrack:
+    """One connection: the opener's side is ``sides[0]``."""
+
+    number: int
+    id: ConnectionId
+    sides: tuple[SideTrack, SideTrack]
+    traces: list[SegmentTrack] = field(default_factory=list)
+
+    @classmethod
+    def begin(
+        cls,
+        number: int,
+        opener: FourTuple,
+        generation: int,
+        roles: Mapping[str, str],
+        t_ns: int,
+    ) -> ConnectionTrack:
+        sides = tuple(
+            SideTrack(
+                _role(roles, end.local, default),
+                end,
+                InferredEndpoint(),
+                History.begin(InferredEndpoint().states, t_ns),
+            )
+            for end, default in ((opener, "active"), (opener.flipped, "passive"))
+        )
+        return cls(number, ConnectionId(opener, generation), (sides[0], sides[1]))
+
+    def side(self, local: SocketAddress) -> SideTrack:
+        """The side at that address. A self-connect is one socket at both ends: always the first."""
+        return self.sides[0] if self.sides[0].four_tuple.local == local else self.sides[1]
+
+    def trace(self, sender: FourTuple, seen: SegmentSeen) -> SegmentTrack:
+        """A new segment of this connection."""
+        trace = SegmentTrack(seen.n, sender.local, seen.segment, seen.injected)
+        self.traces.append(trace)
+        side = self.side(sender.local)
+        if side.first_seq is None and not seen.injected:
+            side.first_seq = seen.segment.seq
+        return trace
+
+    def copy(self, trace: SegmentTrack, n: int) -> SegmentTrack:
+        """The wire's copy of a segment."""
+        copied = SegmentTrack(n, trace.sender, trace.segment, trace.injected, copy_of=trace.n)
+        self.traces.append(copied)
+        return copied
+
+    def frozen(self, trace: SegmentTrack) -> SegmentTrace:
+        side = self.side(trace.sender)
+        peer = self.sides[1] if side is self.sides[0] else self.sides[0]
+        segment = trace.segment
+        return SegmentTrace(
+            trace.n,
+            side.role,
+            segment,
+            _relative(segment.seq, side.isn),
+            None if segment.ack is None else _relative(segment.ack, peer.isn),
+            trace.sent_ns,
+            trace.delivered_ns,
+            trace.fate,
+            trace.injected,
+            trace.retransmission,
+            tuple(trace.marks),
+            trace.raw,
+        )
+
+    def freeze(self, attending: frozenset[str], end_ns: int) -> Connection:
+        ordered = sorted(self.sides, key=lambda side: side.role == "server")
+        one, other = (side.freeze(attending, end_ns) for side in ordered)
+        segments = tuple(self.frozen(trace) for trace in self.traces)
+        return Connection(self.number, self.id, (one, other), segments)
+
+    def findings(self, attending: frozenset[str], end_ns: int) -> Iterator[Finding]:
+        for side in self.sides:
+            yield from side.findings(self.number, attending, end_ns)
+
+
+def _role(roles: Mapping[str, str], address: SocketAddress, default: str) -> str:
+    return roles.get(str(address)) or roles.get(address.ip) or default
+
+
+def _relative(number: SeqNumber, base: SeqNumber | None) -> int:
+    return number.value if base is None else number - base
