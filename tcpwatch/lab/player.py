@@ -1,0 +1,189 @@
+"""The lab as a play sees it, and the thread in which a play runs.
+
+Owns: `Lab`, what `play(lab)` is given: the two hosts, the wire between them, connections, waiting
+for what witnesses see. Must not know who watches: it only waits for an `Observer`.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tcpwatch.errors import TcpwatchError
+from tcpwatch.lab.failures import CheckFailed, LabClosed, Unsupported
+from tcpwatch.lab.host import Host
+from tcpwatch.lab.process import Process, Socket
+from tcpwatch.lab.scenario import describe, place_of
+from tcpwatch.lab.wire import Wire, WireTimeout
+from tcpwatch.tcp.state import TcpState
+
+PORT = 7000
+
+
+class Observer(Protocol):
+    """Whoever watches the lab: answers what the witnesses have seen so far."""
+
+    def wait_for_state(self, role: str, state: TcpState, timeout_s: float) -> bool:
+        """Until that role's end is witnessed in the state; False when the time ran out."""
+
+    def wait_until_settled(self, timeout_s: float) -> bool:
+        """Until every witness has seen all that it can see of what happened."""
+
+    def belief(self, role: str) -> str:
+        """The present state of that role's end in words."""
+
+
+class Lab:
+    """Two hosts, each with its own kernel TCP stack, and the wire between them.
+
+    Everything done with it is done by real processes on real sockets, and recorded.
+    """
+
+    def __init__(
+        self,
+        client: Host,
+        server: Host,
+        wire: Wire | None,
+        observer: Observer,
+        *,
+        patience_s: float = 10,
+    ) -> None:
+        self.client = client
+        self.server = server
+        self._wire = wire
+        self._observer = observer
+        self._patience_s = patience_s
+        self._programs: dict[str, Process] = {}
+
+    @property
+    def wire(self) -> Wire:
+        """The wire: `hold`, `drop`, `duplicate`, `delay`, `reorder`, `inject`, `wait_for`.
+
+        Raises Unsupported where the lab is the host's loopback.
+        """
+        if self._wire is None:
+            raise Unsupported(
+                "this scenario needs the wire between two hosts, and the loopback lab has none",
+                "`tcpwatch doctor` tells what network namespaces need here",
+            )
+        return self._wire
+
+    # ------------------------------------------------------------------ connections
+
+    def program(self, host: Host) -> Process:
+        """The process that stands for that host's program, started when first needed."""
+        if host.name not in self._programs or not self._programs[host.name].alive:
+            self._programs[host.name] = host.process(host.name)
+        return self._programs[host.name]
+
+    def listen(self, port: int = PORT, backlog: int = 8) -> Socket:
+        """A listening socket of the server's program, with SO_REUSEADDR as servers should have."""
+        listener = self.program(self.server).socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(port)
+        listener.listen(backlog)
+        return listener
+
+    def connect(
+        self, listener: Socket | None = None, port: int = PORT
+    ) -> tuple[Socket, Socket]:
+        """One connection, ESTABLISHED at both ends and seen to be: (client's socket, server's)."""
+        listener = listener or self.listen(port)
+        client = self.program(self.client).socket()
+        client.connect((self.server.ip, port))
+        server = listener.accept()
+        self.wait(client=TcpState.ESTABLISHED, server=TcpState.ESTABLISHED)
+        self.settle()
+        return client, server
+
+    # ------------------------------------------------------------------ waiting and checking
+
+    def wait(
+        self,
+        *,
+        client: TcpState | str | None = None,
+        server: TcpState | str | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Until the witnesses see that end in that state. Raises CheckFailed when they never do."""
+        for role, wanted in (("client", client), ("server", server)):
+            if wanted is None:
+                continue
+            state = TcpState.parse(wanted) if isinstance(wanted, str) else wanted
+            patience_s = self._patience_s if timeout_s is None else timeout_s
+            if not self._observer.wait_for_state(role, state, patience_s):
+                raise CheckFailed(
+                    f"the {role} was not seen in {state} within {patience_s:g} s, "
+                    f"but in {self._observer.belief(role)}"
+                )
+
+    def settle(self) -> None:
+        """Until each witness has seen what has happened so far; a slow one is not waited for long."""
+        self._observer.wait_until_settled(0.25)
+
+    def check(self, condition: object, message: str) -> None:
+        """Fails the run with ``message`` unless the condition holds."""
+        if not condition:
+            raise CheckFailed(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a play ended: by itself (all None), with a check that failed, a problem, or unsupported."""
+
+    problem: str | None = None
+    failed_check: str | None = None
+    unsupported: str | None = None
+
+
+class Performance:
+    """A play under way in a thread of its own. A play that never ends is left behind."""
+
+    def __init__(self, play: Callable[[Lab], None], lab: Lab, path: Path) -> None:
+        self._play, self._lab, self._path = play, lab, path
+        self.outcome: Outcome | None = None
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._perform, name="tcpwatch-play", daemon=True)
+        self._thread.start()
+
+    def _perform(self) -> None:
+        try:
+            self.outcome = self._run()
+        finally:
+            self.ended.set()
+
+    def _run(self) -> Outcome:
+        try:
+            self._play(self._lab)
+        except CheckFailed as error:
+            return Outcome(failed_check=f"{place_of(error, self._path)}: {error.message}")
+        except Unsupported as error:
+            return Outcome(unsupported=str(error))
+        except LabClosed:
+            return Outcome(problem="the play was stopped")
+        except WireTimeout as error:
+            return Outcome(failed_check=f"{place_of(error, self._path)}: {error}")
+        except TcpwatchError as error:
+            return Outcome(problem=f"{place_of(error, self._path)}: {error}")
+        except BaseException as error:  # noqa: BLE001 - the user's own code may raise anything
+            return Outcome(problem=f"{place_of(error, self._path)}: {describe(error)}")
+        return Outcome()
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for the thread, no longer than that."""
+        self._thread.join(timeout_s)
+
+    @property
+    def where(self) -> str:
+        """The line of the scenario at which the play stands now: for one that never ends."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        if frame is None:
+            return str(self._path)
+        lines = [f for f in traceback.extract_stack(frame) if f.filename == str(self._path)]
+        return f"{self._path}:{lines[-1].lineno}" if lines else str(self._path)

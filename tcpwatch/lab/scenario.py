@@ -1,0 +1,196 @@
+"""Scenarios: the files that say what is played and what is expected.
+
+Owns: finding them, reading what they declare without running them, and loading one to play.
+Must not know how a play is run. A file that cannot be used is told with its own name and line.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tcpwatch
+from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.machine.pattern import Pattern, PatternError
+
+if TYPE_CHECKING:
+    from tcpwatch.lab.player import Lab
+
+_WIRE_VERBS = "wire"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One scenario as its file declares it. ``expect`` maps an end's role to its pattern."""
+
+    name: str
+    topic: str
+    claim: str
+    description: str
+    expect: dict[str, str]
+    needs: tuple[str, ...]
+    path: Path
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of states that stand beside each other in what it expects, each once."""
+        found: dict[tuple[str, str], None] = {}
+        for text in self.expect.values():
+            elements = Pattern(text).elements
+            for before, after in zip(elements, elements[1:], strict=False):
+                if before != "..." and after != "...":
+                    found[before, after] = None
+        return tuple(found)
+
+    def load(self) -> Callable[[Lab], None]:
+        """Runs the file and gives its ``play``. Raises TcpwatchError with the file and line."""
+        name = f"tcpwatch_scenario_{self.path.stem}".replace("-", "_")
+        spec = importlib.util.spec_from_file_location(name, self.path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # noqa: BLE001 - the user's own code may raise anything
+            raise TcpwatchError(
+                f"{place_of(error, self.path)}: {describe(error)}",
+                "the scenario cannot be loaded",
+                ExitCode.USAGE,
+            ) from error
+        play: Callable[[Lab], None] = module.play
+        return play
+
+
+def place_of(error: BaseException, path: Path) -> str:
+    """``file:line`` of the innermost frame of the scenario's own file."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
+    return f"{path}:{frames[-1].lineno}" if frames else str(path)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, as Python ends a traceback with it."""
+    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+
+
+def folder() -> Path:
+    """The scenarios that came with tcpwatch: beside its modules, or above them in a checkout."""
+    package = Path(tcpwatch.__file__).resolve().parent
+    inside = package / "scenarios"
+    return inside if inside.is_dir() else package.parent / "scenarios"
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> dict[str, Scenario]:
+    """Every scenario that came with tcpwatch, by name, in the order of their topics and files."""
+    found = (read(path) for path in sorted(folder().glob("*/*.py")))
+    ordered = sorted(found, key=lambda scenario: (_order(scenario), scenario.name))
+    return {scenario.name: scenario for scenario in ordered}
+
+
+def _order(scenario: Scenario) -> tuple[bool, str]:
+    return scenario.topic != "the-five", scenario.topic
+
+
+def find(name_or_file: str) -> Scenario:
+    """The scenario of that name, or in that file. Raises TcpwatchError naming the nearest."""
+    path = Path(name_or_file)
+    if path.suffix == ".py" or path.is_file():
+        return read(path)
+    wanted = name_or_file.strip().lower().replace("_", "-")
+    known = catalogue()
+    if wanted in known:
+        return known[wanted]
+    near = get_close_matches(wanted, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "see `tcpwatch list`"
+    raise TcpwatchError(f"there is no scenario {name_or_file!r}", hint, ExitCode.USAGE)
+
+
+def read(path: Path) -> Scenario:
+    """What a scenario's file declares, read from its text. Raises TcpwatchError with file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise TcpwatchError(
+            f"cannot read the scenario {path}: {reason}", "give a scenario's file", ExitCode.USAGE
+        ) from error
+    try:
+        tree = ast.parse(text, str(path))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise TcpwatchError(
+            f"{path}:{line}: {describe(error)}", "the scenario cannot be read", ExitCode.USAGE
+        ) from error
+    return _declared(path, tree)
+
+
+def _declared(path: Path, tree: ast.Module) -> Scenario:
+    docstring = ast.get_docstring(tree) or ""
+    claim, _, description = docstring.partition("\n")
+    _, colon, after = claim.partition(": ")
+    if not any(isinstance(node, ast.FunctionDef) and node.name == "play" for node in tree.body):
+        raise _unusable(path, 1, "there is no function play(lab)")
+    expect: dict[str, str] = {}
+    needs: tuple[str, ...] = ()
+    for name, node in _constants(tree):
+        try:
+            value = ast.literal_eval(node)
+        except ValueError:
+            raise _unusable(path, node.lineno, f"{name} must be written out") from None
+        if name == "EXPECT":
+            expect = _expectations(path, node, value)
+        elif name == "NEEDS":
+            needs = (value,) if isinstance(value, str) else tuple(value)
+    if not needs and _uses_wire(tree):
+        needs = ("namespaces",)
+    return Scenario(
+        path.stem.replace("_", "-"),
+        path.resolve().parent.name.replace("_", "-"),
+        (after if colon else claim).strip(),
+        description.strip(),
+        expect,
+        needs,
+        path.resolve(),
+    )
+
+
+def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name):
+            if target.id in ("EXPECT", "NEEDS") and node.value is not None:
+                yield target.id, node.value
+
+
+def _expectations(path: Path, node: ast.expr, value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(
+        isinstance(key, str) and isinstance(text, str) for key, text in value.items()
+    ):
+        raise _unusable(path, node.lineno, "EXPECT must map a role to a pattern")
+    for role, text in value.items():
+        try:
+            Pattern(text)
+        except PatternError as error:
+            raise _unusable(path, node.lineno, f"EXPECT[{role!r}]: {error}") from error
+    return value
+
+
+def _uses_wire(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == _WIRE_VERBS for node in ast.walk(tree)
+    )
+
+
+def _unusable(path: Path, line: int, why: str) -> TcpwatchError:
+    return TcpwatchError(f"{path}:{line}: {why}", "see `tcpwatch run --help`", ExitCode.USAGE)
