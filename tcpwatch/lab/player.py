@@ -38,6 +38,9 @@ class Observer(Protocol):
     def belief(self, role: str) -> str:
         """The present state of that role's end in words."""
 
+    def doubt(self, role: str, state: TcpState) -> str | None:
+        """Why the end may well be, or have been, in that state unseen; None where it was not."""
+
 
 class Lab:
     """Two hosts, each with its own kernel TCP stack, and the wire between them.
@@ -52,12 +55,14 @@ class Lab:
         wire: Wire | None,
         observer: Observer,
         *,
+        port: int = PORT,
         patience_s: float = 10,
     ) -> None:
         self.client = client
         self.server = server
         self._wire = wire
         self._observer = observer
+        self.port = port
         self._patience_s = patience_s
         self._programs: dict[str, Process] = {}
 
@@ -82,21 +87,21 @@ class Lab:
             self._programs[host.name] = host.process(host.name)
         return self._programs[host.name]
 
-    def listen(self, port: int = PORT, backlog: int = 8) -> Socket:
+    def listen(self, port: int | None = None, backlog: int = 8) -> Socket:
         """A listening socket of the server's program, with SO_REUSEADDR as servers should have."""
         listener = self.program(self.server).socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(port)
+        listener.bind(port or self.port)
         listener.listen(backlog)
         return listener
 
     def connect(
-        self, listener: Socket | None = None, port: int = PORT
+        self, listener: Socket | None = None, port: int | None = None
     ) -> tuple[Socket, Socket]:
         """One connection, ESTABLISHED at both ends and seen to be: (client's socket, server's)."""
         listener = listener or self.listen(port)
         client = self.program(self.client).socket()
-        client.connect((self.server.ip, port))
+        client.connect((self.server.ip, port or self.port))
         server = listener.accept()
         self.wait(client=TcpState.ESTABLISHED, server=TcpState.ESTABLISHED)
         self.settle()
@@ -118,10 +123,11 @@ class Lab:
             state = TcpState.parse(wanted) if isinstance(wanted, str) else wanted
             patience_s = self._patience_s if timeout_s is None else timeout_s
             if not self._observer.wait_for_state(role, state, patience_s):
-                raise CheckFailed(
-                    f"the {role} was not seen in {state} within {patience_s:g} s, "
-                    f"but in {self._observer.belief(role)}"
-                )
+                unseen = f"the {role} was not seen in {state}, but in {self._observer.belief(role)}"
+                doubt = self._observer.doubt(role, state)
+                if doubt is not None:
+                    raise Unsupported(f"{unseen}: {doubt}")
+                raise CheckFailed(f"{unseen}, within {patience_s:g} s")
 
     def settle(self) -> None:
         """Until each witness has seen what has happened so far; a slow one is not waited for long."""

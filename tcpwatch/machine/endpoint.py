@@ -17,6 +17,12 @@ from tcpwatch.tcp.state import TcpState
 
 _S = TcpState
 _LOWER_EDGE_RESETS = frozenset({_S.CLOSE_WAIT, _S.LAST_ACK, _S.CLOSING})
+_SHOWN_BY = {
+    Stimulus.ACTIVE_OPEN: "SYN",
+    Stimulus.SYN: "SYN,ACK",
+    Stimulus.CLOSE: "FIN",
+    Stimulus.ABORT: "RST",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class InferredEndpoint:
     """What is known of one end. ``states`` is the belief; the rest is its sequence bookkeeping.
 
     ``passive`` is None until it is known which way it opened. ``received`` are the octets beyond
-    ``rcv_nxt`` that came early, as (start, end).
+    ``rcv_nxt`` that came early, as (start, end). Once ``lost``, the bookkeeping is worth nothing:
+    only a SYN of its own shows where it is.
     """
 
     states: frozenset[TcpState] = frozenset({_S.CLOSED, _S.LISTEN})
@@ -58,15 +65,25 @@ class InferredEndpoint:
     received: tuple[tuple[SeqNumber, SeqNumber], ...] = ()
     rcv_fin: SeqNumber | None = None
     fin_received: bool = False
+    lost: bool = False
+
+    @classmethod
+    def midway(cls) -> InferredEndpoint:
+        """One whose beginning was not seen: it may be in any state."""
+        return cls(frozenset(TcpState), lost=True)
 
     def widened(self) -> InferredEndpoint:
         """After lost evidence: in any state that is reachable from here."""
-        return replace(self, states=reachable(self.states))
+        return replace(self, states=reachable(self.states), lost=True)
 
     # ------------------------------------------------------------------ what it sends
 
     def sent(self, segment: Segment) -> Observed:
         """It sent ``segment``: what that shows of its state."""
+        if self.lost:
+            if segment.rst or not segment.syn:
+                return Observed(self)
+            return InferredEndpoint(self.states).sent(segment)
         if segment.rst:
             return self._sent_reset(segment)
         endpoint, word, repeated = self, [], False
@@ -103,11 +120,21 @@ class InferredEndpoint:
             snd_nxt = segment.seq_end
         if segment.ack is None:
             return replace(self, snd_nxt=snd_nxt)
+        rcv_nxt, irs = self.rcv_nxt, self.irs
+        if rcv_nxt is None:  # the peer's SYN was not seen, but here it is acknowledged
+            rcv_nxt, irs = segment.ack, segment.ack + -1 if segment.syn else None
         shift = 0 if segment.syn else self.rcv_shift or 0
         edge = segment.ack + (segment.window << shift)
         if self.rcv_edge is not None and self.rcv_edge > edge:
             edge = self.rcv_edge
-        return replace(self, snd_nxt=snd_nxt, rcv_edge=edge, last_ack_sent=segment.ack)
+        return replace(
+            self,
+            snd_nxt=snd_nxt,
+            irs=irs,
+            rcv_nxt=rcv_nxt,
+            rcv_edge=edge,
+            last_ack_sent=segment.ack,
+        )
 
     def _show(self, word: list[Stimulus], repeated: bool) -> Observed:
         """Applies calls that a sent segment gives away: only states that send such a segment remain."""
@@ -117,14 +144,16 @@ class InferredEndpoint:
                 state: TABLE[state, stimulus]
                 for state in endpoint.states
                 if TABLE[state, stimulus].outcome is Outcome.MOVES
-                and TABLE[state, stimulus].sends
+                and TABLE[state, stimulus].sends == _SHOWN_BY[stimulus]
                 and TABLE[state, stimulus].linux
             }
             if not moved:
                 continue
             passive = endpoint.passive
-            if stimulus in (Stimulus.SYN, Stimulus.ACTIVE_OPEN) and passive is None:
-                passive = stimulus is Stimulus.SYN
+            if stimulus is Stimulus.ACTIVE_OPEN:
+                passive = False
+            elif stimulus is Stimulus.SYN and passive is None and _S.SYN_SENT not in moved:
+                passive = True
             after = frozenset(row.next_state(passive=bool(passive)) for row in moved.values())
             steps.append(Step(frozenset(moved), after, stimulus))
             endpoint = replace(endpoint, states=after, passive=passive)
@@ -134,6 +163,8 @@ class InferredEndpoint:
 
     def got(self, segment: Segment) -> Observed:
         """``segment`` arrived at it: RFC 9293 3.10.7, with RFC 5961's rules for RST and SYN."""
+        if self.lost:
+            return Observed(self)
         if self.iss is None:
             # Nothing of ours is out: LISTEN or CLOSED. What a SYN does shows in the answer.
             if segment.syn and not segment.rst and segment.ack is None:
@@ -224,12 +255,14 @@ class InferredEndpoint:
     def _apply(self, word: list[Stimulus]) -> Observed:
         """Applies received stimuli one by one; states in which one is impossible drop out."""
         endpoint, steps = self, []
-        passive = bool(self.passive)
+        openings = (True, False) if self.passive is None else (self.passive,)
         for stimulus in word:
             rows = [TABLE[state, stimulus] for state in endpoint.states]
             possible = [row for row in rows if row.outcome is not Outcome.ILLEGAL]
             before = frozenset(row.state for row in possible)
-            after = frozenset(row.next_state(passive=passive) for row in possible)
+            after = frozenset(
+                row.next_state(passive=passive) for row in possible for passive in openings
+            )
             if after and after != before:
                 steps.append(Step(before, after, stimulus))
             if after:

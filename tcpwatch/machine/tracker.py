@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from tcpwatch.machine.causes import Causes
-from tcpwatch.machine.endpoint import Observed
+from tcpwatch.machine.endpoint import InferredEndpoint, Observed
 from tcpwatch.machine.kernel_report import KernelReports, Report
 from tcpwatch.machine.reconcile import Claim, History
 from tcpwatch.machine.tracks import ConnectionTrack, SegmentTrack, SideTrack
@@ -32,7 +32,7 @@ from tcpwatch.model.events import (
     StateReported,
     UserCall,
 )
-from tcpwatch.model.identity import FourTuple, SocketAddress
+from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.timeline import Basis, Belief, Happening, Move, Timeline
 from tcpwatch.tcp.state import TcpState
 
@@ -192,7 +192,7 @@ class Tracker:
     ) -> ConnectionTrack | None:
         connection = self._by_tuple.get(sender)
         if connection is None:
-            return None if seen.injected else self._open(sender, t_ns)
+            return None if seen.injected else self._open_by_segment(sender, seen, t_ns)
         if seen.segment.syn and seen.segment.ack is None and not seen.injected:
             inferred = connection.side(sender.local).inferred
             if (
@@ -200,7 +200,7 @@ class Tracker:
                 and inferred.iss != seen.segment.seq
                 and inferred.states <= _RESTING
             ):
-                return self._open(sender, t_ns)
+                return self._open_by_segment(sender, seen, t_ns)
         return connection
 
     def _connection_of_report(self, report: Report) -> ConnectionTrack:
@@ -227,6 +227,21 @@ class Tracker:
             return self._open_by_state(four_tuple, states, t_ns)
         return connection
 
+    def _open_by_segment(
+        self, sender: FourTuple, seen: SegmentSeen, t_ns: int
+    ) -> ConnectionTrack:
+        """A connection first heard of by a segment: from its beginning only where that is a SYN."""
+        midway = InferredEndpoint.midway()
+        if not seen.segment.syn or seen.segment.ack is not None:
+            opener = sender.flipped if seen.segment.syn else sender
+            return self._open(opener, t_ns, (midway, midway))
+        # What arrives and was not seen to leave may have left long ago.
+        caller = midway if seen.point is Point.DELIVERED else InferredEndpoint()
+        peer = InferredEndpoint()
+        if WIRE not in self._attending:  # a SYN of the peer's may be among what was lost
+            peer = InferredEndpoint(peer.states | {TcpState.SYN_SENT})
+        return self._open(sender, t_ns, (caller, peer))
+
     def _open_by_state(
         self, four_tuple: FourTuple, states: frozenset[TcpState], t_ns: int
     ) -> ConnectionTrack:
@@ -234,11 +249,21 @@ class Tracker:
         passive = states == {TcpState.SYN_RECEIVED}
         return self._open(four_tuple.flipped if passive else four_tuple, t_ns)
 
-    def _open(self, opener: FourTuple, t_ns: int) -> ConnectionTrack:
+    def _open(
+        self,
+        opener: FourTuple,
+        t_ns: int,
+        beginnings: tuple[InferredEndpoint, InferredEndpoint] | None = None,
+    ) -> ConnectionTrack:
         earlier = self._by_tuple.get(opener)
         generation = earlier.id.generation + 1 if earlier else 0
         connection = ConnectionTrack.begin(
-            len(self._connections) + 1, opener, generation, self._roles, t_ns
+            len(self._connections) + 1,
+            opener,
+            generation,
+            self._roles,
+            t_ns,
+            beginnings or (InferredEndpoint(), InferredEndpoint()),
         )
         self._connections.append(connection)
         self._by_tuple[opener] = self._by_tuple[opener.flipped] = connection
@@ -300,11 +325,27 @@ class Tracker:
 
     def state(self, role: str, number: int | None = None) -> Belief | None:
         """The present belief of that role's end in connection ``number`` (None: the latest)."""
+        side = self._side(role, number)
+        if side is None:
+            return None
+        open_end = side.open_end(self._attending)
+        return open_end.after if open_end else Belief(side.history.last.states)
+
+    def doubt(self, role: str, number: int | None = None) -> str | None:
+        """Why that end's state may stay unknown however long one waits; None where it need not."""
+        if not self._attending:
+            return "no witness is there to see"
+        side = self._side(role, number)
+        if side is not None and side.open_end(self._attending) is not None:
+            return f"{' and '.join(sorted(self._attending))} alone cannot tell"
+        return None
+
+    def _side(self, role: str, number: int | None) -> SideTrack | None:
         for connection in reversed(self._connections):
             if number in (None, connection.number):
                 for side in connection.sides:
                     if side.role == role:
-                        return Belief(side.history.last.states)
+                        return side
         return None
 
     def settled(self) -> bool:
@@ -327,12 +368,3 @@ class Tracker:
             for finding in connection.findings(self._attending, end_ns)
         )
         return Timeline(connections, tuple(self._events), findings, end_ns)
-
-    def local_addresses(self, role: str) -> tuple[SocketAddress, ...]:
-        """The addresses of that role's ends, in order of appearance."""
-        return tuple(
-            side.four_tuple.local
-            for connection in self._connections
-            for side in connection.sides
-            if side.role == role
-        )

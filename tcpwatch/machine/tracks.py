@@ -65,12 +65,13 @@ class SideTrack:
     inferred: InferredEndpoint
     history: History
     first_seq: SeqNumber | None = None
+    first_syn: SeqNumber | None = None
     peer_syn: int | None = None
 
     @property
     def isn(self) -> SeqNumber | None:
         """What its sequence numbers are shown relative to."""
-        return self.inferred.iss or self.first_seq
+        return self.first_syn or self.first_seq
 
     def transition(
         self, index: int, attending: frozenset[str], end_ns: int | None
@@ -114,14 +115,14 @@ class SideTrack:
         transitions = [
             self.transition(index, attending, end_ns) for index in range(1, len(history.steps))
         ]
-        open_ends = self._open_end(attending)
-        if open_ends is not None:
-            transitions.append(open_ends)
+        open_end = self.open_end(attending)
+        if open_end is not None:
+            transitions.append(open_end)
         return Endpoint(
             self.role, self.four_tuple.local, Belief(history.steps[0].states), tuple(transitions)
         )
 
-    def _open_end(self, attending: frozenset[str]) -> Transition | None:
+    def open_end(self, attending: frozenset[str]) -> Transition | None:
         """The ambiguity that a last word leaves when no other witness can settle it."""
         last = self.history.last
         for witness, bound in self.history.bounds.items():
@@ -186,15 +187,19 @@ class ConnectionTrack:
         generation: int,
         roles: Mapping[str, str],
         t_ns: int,
+        beginnings: tuple[InferredEndpoint, InferredEndpoint],
     ) -> ConnectionTrack:
+        """``beginnings`` are what is known of the opener and of its peer before the first event."""
         sides = tuple(
             SideTrack(
                 _role(roles, end.local, default),
                 end,
-                InferredEndpoint(),
-                History.begin(InferredEndpoint().states, t_ns),
+                inferred,
+                History.begin(inferred.states, t_ns),
             )
-            for end, default in ((opener, "active"), (opener.flipped, "passive"))
+            for end, default, inferred in zip(
+                (opener, opener.flipped), ("active", "passive"), beginnings, strict=True
+            )
         )
         return cls(number, ConnectionId(opener, generation), (sides[0], sides[1]))
 
@@ -209,6 +214,8 @@ class ConnectionTrack:
         side = self.side(sender.local)
         if side.first_seq is None and not seen.injected:
             side.first_seq = seen.segment.seq
+        if side.first_syn is None and seen.segment.syn and not seen.injected:
+            side.first_syn = seen.segment.seq
         return trace
 
     def copy(self, trace: SegmentTrack, n: int) -> SegmentTrack:

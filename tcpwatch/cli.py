@@ -1,0 +1,284 @@
+"""The command line: one small function a command.
+
+Owns: arguments, exit codes, where output goes. Must not conclude or draw anything itself.
+Everything heavy is imported by the command that needs it: `tcpwatch --help` stays fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tcpwatch import __version__
+from tcpwatch.errors import ExitCode, TcpwatchError
+
+if TYPE_CHECKING:
+    from tcpwatch.running import Settings
+
+_EXIT_CODES = """\
+exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
+3 could not observe (INCONCLUSIVE); 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        status = command(arguments)
+        sys.stdout.flush()
+    except TcpwatchError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone: nothing more to say, not even at exit when stdout is flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return ExitCode.INTERRUPTED
+    return status
+
+
+def _complain(error: TcpwatchError) -> int:
+    from tcpwatch.views.wording import escaped
+
+    print(f"tcpwatch: {escaped(str(error))}", file=sys.stderr)
+    return error.exit_code
+
+
+# ---------------------------------------------------------------------- commands
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from tcpwatch.lab.scenario import catalogue
+    from tcpwatch.views.listing import list_scenarios
+
+    scenarios = list(catalogue().values())
+    if arguments.topic is not None:
+        scenarios = [scenario for scenario in scenarios if scenario.topic == arguments.topic]
+        if not scenarios:
+            topics = ", ".join(dict.fromkeys(one.topic for one in catalogue().values()))
+            raise TcpwatchError(
+                f"there is no topic {arguments.topic!r}", f"there are: {topics}", ExitCode.USAGE
+            )
+    print(list_scenarios(scenarios, _width()))
+    return ExitCode.OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from tcpwatch.running import run_scenarios
+
+    return run_scenarios(arguments.scenario, _settings(arguments))
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from tcpwatch.running import replay_recordings
+
+    return replay_recordings(arguments.file, _settings(arguments))
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from tcpwatch.tcp.state import TcpState
+    from tcpwatch.views.explain import explain_edge, explain_state
+
+    text = " ".join(arguments.what)
+    try:
+        states = [TcpState.parse(name) for name in text.split(">")]
+    except ValueError as error:
+        raise TcpwatchError(
+            str(error), "write a state, or a transition as 'A>B' in quotes", ExitCode.USAGE
+        ) from error
+    match states:
+        case [state]:
+            print(explain_state(state, _width()))
+        case [before, after]:
+            print(explain_edge(before, after, _width()))
+        case _:
+            raise TcpwatchError(
+                f"{text!r} is more than one transition", "explain one at a time", ExitCode.USAGE
+            )
+    return ExitCode.OK
+
+
+def _doctor(_arguments: argparse.Namespace) -> int:
+    from tcpwatch.staging import examine
+    from tcpwatch.views.listing import doctor_report
+
+    found = examine()
+    print(doctor_report(found, _width()))
+    lab = next(availability for availability in found if availability.name == "lab")
+    return ExitCode.OK if lab.available else ExitCode.INCONCLUSIVE
+
+
+# ---------------------------------------------------------------------- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tcpwatch",
+        description="A debugger for TCP's state machine on real kernels.",
+        epilog=f"Begin with: tcpwatch run simultaneous-close\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tcpwatch {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    listing = commands.add_parser("list", help="the scenarios: name, claim, edges, needs")
+    listing.add_argument("topic", nargs="?", metavar="TOPIC", help="only this topic")
+    listing.set_defaults(command=_list)
+
+    run = commands.add_parser(
+        "run",
+        help="play scenarios on two real kernel stacks; ladder and verdict",
+        description="Plays scenarios between two hosts, each with a kernel TCP stack of its own,\n"
+        "shows both ends' states and the segments as they happen, and judges.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "scenario", nargs="*", metavar="NAME|FILE", help="a name from `tcpwatch list`, or your file"
+    )
+    run.set_defaults(command=_run)
+    _add_choice(run)
+    _add_lab(run)
+    _add_output(run)
+
+    replay = commands.add_parser("replay", help="show a recording (--jsonl) again")
+    replay.add_argument("file", nargs="+", metavar="FILE", help="a recording, or - for stdin")
+    replay.set_defaults(command=_replay)
+    _add_output(replay)
+
+    explain = commands.add_parser("explain", help="what a state or a transition means")
+    explain.add_argument("what", nargs="+", metavar="STATE|'A>B'")
+    explain.set_defaults(command=_explain)
+
+    doctor = commands.add_parser("doctor", help="each witness: available here, or why not")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _add_choice(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("what is played")
+    group.add_argument("--all", action="store_true", help="every scenario there is")
+    group.add_argument("--topic", metavar="T", help="every scenario of a topic")
+    group.add_argument(
+        "--repeat", type=_positive, default=1, metavar="N", help="play each N times"
+    )
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=30,
+        metavar="S",
+        help="how long a play may last (default 30)",
+    )
+    group.add_argument(
+        "--wait-time-wait", action="store_true", help="follow TIME-WAIT to CLOSED (60 s)"
+    )
+
+
+def _add_lab(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("the lab and its witnesses")
+    group.add_argument(
+        "--latency",
+        type=_milliseconds,
+        default=20,
+        metavar="MS",
+        help="of the wire, one way (default 20: the socket table then shows every state)",
+    )
+    group.add_argument("--ipv6", action="store_true", help="play over IPv6")
+    group.add_argument("--lab", choices=("auto", "namespace", "loopback"), default="auto")
+    group.add_argument("--wire", choices=("auto", "tun", "veth"), default="auto")
+    group.add_argument("--sampler", choices=("sockdiag", "psutil"), default="sockdiag")
+    group.add_argument(
+        "--without",
+        type=_witnesses,
+        default=frozenset(),
+        metavar="W,...",
+        help="do without these witnesses: kernel, table, wire",
+    )
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("output (FILE may be -)")
+    group.add_argument("--json", metavar="FILE", help="the result, one object")
+    group.add_argument("--jsonl", metavar="FILE", help="the recording: every event, for `replay`")
+    group.add_argument("--pcap", metavar="FILE", help="pcapng, with the states as comments")
+    group.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return number
+
+
+def _milliseconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 60_000:
+        raise argparse.ArgumentTypeError(f"{text} is not within 0 and 60000 ms")
+    return number
+
+
+def _witnesses(text: str) -> frozenset[str]:
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    for name in sorted(names - {"kernel", "table", "wire"}):
+        raise argparse.ArgumentTypeError(f"{name!r} is none of kernel, table, wire")
+    return names
+
+
+# ---------------------------------------------------------------------- settings
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from tcpwatch.running import Settings
+    from tcpwatch.staging import Options
+
+    options = Options()
+    if arguments.command is _run:
+        options = Options(
+            latency_ms=arguments.latency,
+            ipv6=arguments.ipv6,
+            lab=arguments.lab,
+            wire=arguments.wire,
+            sampler=arguments.sampler,
+            without=arguments.without,
+            timeout_s=arguments.timeout,
+            wait_time_wait=arguments.wait_time_wait,
+        )
+    return Settings(
+        options=options,
+        every=getattr(arguments, "all", False),
+        topic=getattr(arguments, "topic", None),
+        repeat=getattr(arguments, "repeat", 1),
+        json=arguments.json,
+        jsonl=arguments.jsonl,
+        pcap=arguments.pcap,
+        quiet=arguments.quiet,
+        width=_width(),
+        colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        ascii_only=not _encodable("─╮▶"),
+    )
+
+
+def _width() -> int:
+    import shutil
+
+    return max(shutil.get_terminal_size((80, 24)).columns, 40)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What was concluded, drawn: ladder, summary, JSON, pcapng. Views conclude nothing."""

@@ -1,0 +1,166 @@
+"""The JSON of `--json`: the contract that scripts are written against (schema ``tcpwatch/1``).
+
+Owns: field names and nesting; fields may be added, never renamed. The same run gives the same
+bytes. Must not know where the document goes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from tcpwatch.model.events import CallPhase, Event, UserCall
+from tcpwatch.model.timeline import (
+    Belief,
+    Connection,
+    Endpoint,
+    Expectation,
+    Finding,
+    Judged,
+    SegmentTrace,
+    Transition,
+)
+from tcpwatch.tcp.state import TcpState
+
+SCHEMA = "tcpwatch/1"
+
+Document = dict[str, object]
+
+
+def run_document(judged: Judged) -> Document:
+    """One run as the document of its own file; times are integer nanoseconds from its start."""
+    record, timeline = judged.record, judged.timeline
+    return {
+        "schema": SCHEMA,
+        "scenario": record.scenario,
+        "claim": record.claim,
+        "verdict": judged.verdict.value,
+        "reasons": list(judged.reasons),
+        "end_ns": record.end_ns or timeline.end_ns,
+        "lab": dict(record.lab),
+        "sources": [dict(source) for source in record.sources],
+        "connections": [_connection(connection) for connection in timeline.connections],
+        "calls": _calls(timeline.events),
+        "findings": [_finding(finding) for finding in timeline.findings],
+        "expectations": [_expectation(expectation) for expectation in judged.expectations],
+    }
+
+
+def runs(documents: Sequence[Document]) -> Document:
+    """The documents of several runs as one; the schema is told once."""
+    bare = [{k: v for k, v in document.items() if k != "schema"} for document in documents]
+    return {"schema": SCHEMA, "runs": bare}
+
+
+def dump(document: Document) -> str:
+    """The document as text, with its newline; ASCII only, so that no locale can spoil it."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _connection(connection: Connection) -> Document:
+    return {
+        "id": connection.number,
+        "complete": connection.complete,
+        "closed_by": connection.closed_by,
+        "close_reason": connection.close_reason,
+        "endpoints": [_endpoint(endpoint) for endpoint in connection.endpoints],
+        "segments": [_segment(trace) for trace in connection.segments],
+    }
+
+
+def _endpoint(endpoint: Endpoint) -> Document:
+    return {
+        "role": endpoint.role,
+        "address": endpoint.address.ip,
+        "port": endpoint.address.port,
+        "path": [_belief(belief) for belief in endpoint.path],
+        "transitions": [_transition(transition) for transition in endpoint.transitions],
+    }
+
+
+def _belief(belief: Belief) -> str | list[str]:
+    """The state's name where it is certain; else all that are possible, in RFC 9293's order."""
+    certain = belief.certain
+    if certain is not None:
+        return certain.value
+    return [state.value for state in TcpState if state in belief.states]
+
+
+def _transition(transition: Transition) -> Document:
+    return {
+        "t_ns": transition.t_ns,
+        "from": _belief(transition.before),
+        "to": _belief(transition.after),
+        "cause": transition.cause,
+        "basis": transition.basis.value,
+        "witnesses": list(transition.witnesses),
+        "segment": transition.segment,
+        "hidden_from": dict(transition.hidden_from),
+        "evidence": list(transition.evidence),
+        "gap": transition.gap,
+    }
+
+
+def _segment(trace: SegmentTrace) -> Document:
+    return {
+        "n": trace.n,
+        "from": trace.sender,
+        "sent_ns": trace.sent_ns,
+        "delivered_ns": trace.delivered_ns,
+        "fate": trace.fate,
+        "flags": trace.segment.flags.letters,
+        "seq": trace.seq,
+        "ack": trace.ack,
+        "payload_len": trace.segment.payload_len,
+        "window": trace.segment.window,
+        "injected": trace.injected,
+        "retransmission": trace.retransmission,
+        "marks": [{"t_ns": t_ns, "mark": fate.value} for t_ns, fate in trace.marks],
+    }
+
+
+def _calls(events: Sequence[Event]) -> list[Document]:
+    """One entry a call, in the order in which they were made; one that did not return says null."""
+    calls: dict[int, Document] = {}
+    for event in events:
+        call = event.payload
+        if not isinstance(call, UserCall):
+            continue
+        entry = calls.setdefault(
+            call.call_id,
+            {
+                "t_ns": event.t_ns,
+                "role": event.vantage.side,
+                "pid": call.pid,
+                "call": call.call,
+                "result": None,
+                "errno": None,
+                "process": call.process,
+                "arguments": call.arguments,
+                "returned_ns": None,
+            },
+        )
+        if call.phase is CallPhase.RETURNED:
+            entry |= {"result": call.result, "errno": call.errno, "returned_ns": event.t_ns}
+    return list(calls.values())
+
+
+def _finding(finding: Finding) -> Document:
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "connection": finding.connection,
+        "role": finding.role,
+        "section": finding.section,
+        "evidence": list(finding.evidence),
+    }
+
+
+def _expectation(expectation: Expectation) -> Document:
+    return {
+        "endpoint": expectation.endpoint,
+        "pattern": expectation.pattern,
+        "met": expectation.met,
+        "explanation": expectation.explanation,
+    }

@@ -1,0 +1,315 @@
+"""One moment of a run as entries: what each end did, said or received, in order.
+
+Owns: what belongs together. The witnesses stamp one deed a few microseconds apart (the socket's
+state, then the segment that shows it), and a state change stands on the line of its segment.
+Must not know on which line an entry comes to stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from itertools import groupby
+
+from tcpwatch.model.events import (
+    CallPhase,
+    Fate,
+    Gap,
+    MalformedSeen,
+    Point,
+    ProcessChanged,
+    SegmentFate,
+    SegmentSeen,
+    UserCall,
+)
+from tcpwatch.model.timeline import Happening, Move, SegmentTrace
+from tcpwatch.tcp.segment import Flags
+from tcpwatch.views.canvas import Word, words
+from tcpwatch.views.lanes import Arrow, Mark
+from tcpwatch.views.palette import DIM, WARN
+from tcpwatch.views.wording import SENDING, Wording, labels, segment_style
+
+_MARKS = {
+    Fate.HELD: Mark.HELD,
+    Fate.RELEASED: Mark.RELEASED,
+    Fate.DROPPED: Mark.DROPPED,
+    Fate.DUPLICATED: Mark.DUPLICATED,
+    Fate.DELAYED: Mark.DELAYED,
+    Fate.REORDERED: Mark.REORDERED,
+    Fate.LOST: Mark.LOST,
+}
+_BURST = 4  # as many data segments of one moment are drawn as one arrow
+_LATE_NS = 1_000_000
+"""A move known so much later than it was made is told with its own time."""
+
+
+class Deed(Enum):
+    """What an entry's arrow does on its line."""
+
+    LAUNCH = "launch"
+    LAND = "land"
+    WHOLE = "whole"
+    MARK = "mark"
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one end did, said or received: words in its column, an arrow beside them, or both.
+
+    ``side`` is 0 for the left end and 1 for the right one, None for a note across the line.
+    """
+
+    side: int | None
+    words: list[Word] = field(default_factory=list)
+    deed: Deed | None = None
+    arrow: Arrow | None = None
+    mark: Mark | None = None
+    trace: SegmentTrace | None = None
+    sends: bool = False  # a call that gives data to be sent
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of its arrow's segments."""
+        return self.arrow.numbers if self.arrow else ()
+
+    def join(self, other: Entry) -> None:
+        """Takes another segment of the same burst into its arrow."""
+        assert self.arrow is not None
+        assert self.trace is not None
+        assert other.trace is not None
+        numbers = self.numbers + other.numbers
+        end = other.trace.seq + other.trace.segment.payload_len
+        flags = other.trace.segment.flags.letters
+        length = end - self.trace.seq
+        counted = f"{len(numbers)} segments"
+        self.arrow = replace(
+            self.arrow,
+            numbers=numbers,
+            labels=(
+                f"{flags} {self.trace.seq}:{end}({length}) in {counted}",
+                f"{counted} ({length})",
+                counted,
+                f"{len(numbers)}×",
+            ),
+        )
+
+
+def side_of(role: str | None) -> int | None:
+    """Client and active end stand on the left, server and passive end on the right."""
+    match role:
+        case "client" | "active":
+            return 0
+        case "server" | "passive":
+            return 1
+        case _:
+            return None
+
+
+class Telling:
+    """Turns the happenings of one moment into entries, in their order."""
+
+    def __init__(
+        self,
+        happenings: Sequence[Happening],
+        wording: Wording,
+        bursts: dict[int, int],
+        *,
+        many: bool,
+    ) -> None:
+        self._happenings = happenings
+        self._bursts = bursts
+        self._wording = wording
+        self._many = many
+        self._told: list[Entry | Move] = []
+        self._calls: set[str] = set()
+        self._start_ns = happenings[0].event.t_ns if happenings else 0
+        calls = [h.event.payload for h in happenings if isinstance(h.event.payload, UserCall)]
+        self._made = {c.call_id for c in calls if c.phase is CallPhase.CALLED}
+        self._back = {
+            c.call_id: c for c in calls if c.phase is CallPhase.RETURNED and c.call_id in self._made
+        }
+        self._landing = {
+            h.event.payload.n
+            for h in happenings
+            if isinstance(h.event.payload, SegmentSeen) and h.event.payload.point is Point.DELIVERED
+        }
+
+    def entries(self) -> list[Entry]:
+        """What is told of the moment."""
+        for happening in self._happenings:
+            self._fact(happening)
+            self._told.extend(happening.moves)
+        entries: list[Entry] = []
+        for index, told in enumerate(self._told):
+            entry = self._place(told, index) if isinstance(told, Move) else told
+            if entry is not None:
+                entries.append(entry)
+        return _with_bursts(entries, self._bursts)
+
+    def _fact(self, happening: Happening) -> None:
+        payload, trace = happening.event.payload, happening.segment
+        match payload:
+            case SegmentSeen() if trace is not None:
+                self._segment(payload, trace, happening)
+            case SegmentFate() if trace is not None:
+                if payload.fate is not Fate.RELEASED or payload.n not in self._landing:
+                    arrow = self._arrow(trace, happening.connection, payload.copy)
+                    self._told.append(
+                        Entry(None, deed=Deed.MARK, arrow=arrow, mark=_MARKS[payload.fate])
+                    )
+            case UserCall():
+                self._say(happening, self._call(payload, happening.role))
+            case ProcessChanged():
+                self._say(happening, self._wording.process(payload, happening.role))
+            case Gap():
+                source = self._wording.safe(happening.event.vantage.source)
+                lost = "events" if payload.lost is None else f"{payload.lost} events"
+                reason = self._wording.safe(payload.reason)
+                self._note(f"gap: the {source} witness lost {lost}: {reason}")
+            case MalformedSeen():
+                self._note(f"malformed segment: {self._wording.safe(payload.reason)}")
+            case _:
+                pass  # a report or a sample is told by the moves it brings
+
+    def _note(self, text: str) -> None:
+        self._told.append(Entry(None, words(text, WARN)))
+
+    def _say(self, happening: Happening, said: list[Word]) -> None:
+        if not said:
+            return
+        side = side_of(happening.role)
+        if side is None and happening.role is not None:
+            said = [*words(f"{self._wording.safe(happening.role)}:", DIM), *said]
+        payload = happening.event.payload
+        sends = isinstance(payload, UserCall) and payload.call in SENDING
+        said = [*self._prefix(happening.connection), *said]
+        self._told.append(Entry(side, said, sends=sends))
+
+    def _call(self, call: UserCall, role: str | None) -> list[Word]:
+        """One line for a call that comes back in its own moment, one at either end for others."""
+        self._calls.add(call.call)
+        if call.phase is CallPhase.CALLED:
+            back = self._back.get(call.call_id)
+            told_by_result = back is not None and self._wording.returned(back, role)
+            return [] if told_by_result else self._wording.made(call, role, waits=back is None)
+        said = self._wording.returned(call, role)
+        if not said and call.call == "accept" and call.call_id not in self._made:
+            return [*self._wording.made(call, role), *words("returns")]
+        return said
+
+    def _segment(self, seen: SegmentSeen, trace: SegmentTrace, happening: Happening) -> None:
+        sender = side_of(trace.sender) or 0
+        entry = Entry(sender, arrow=self._arrow(trace, happening.connection), trace=trace)
+        match seen.point:
+            case Point.SENT:
+                entry.deed = Deed.LAUNCH
+            case Point.MIDWAY:
+                entry.deed = Deed.WHOLE
+            case Point.DELIVERED:
+                entry.deed, entry.side = Deed.LAND, 1 - sender
+        if seen.point is not Point.DELIVERED and trace.retransmission:
+            entry.words = [*self._prefix(happening.connection), *words("retransmits", WARN)]
+        self._told.append(entry)
+
+    def _place(self, move: Move, index: int) -> Entry | None:
+        """Puts a move beside its segment; gives it a line of its own where there is none."""
+        transition, side = move.transition, side_of(move.role)
+        said = [*self._prefix(move.connection), *self._wording.transition(transition)]
+        beside = self._beside(move, side, index)
+        if beside is not None:
+            beside.words = said
+            return None
+        cause = self._wording.safe(transition.cause)
+        # What a segment did, its arrow has just told.
+        told = transition.segment is not None or cause.partition("(")[0] in self._calls
+        if cause and not told:
+            said += words(f"({cause})", DIM)
+        if transition.t_ns < self._start_ns - _LATE_NS:
+            said += words(f"(at {transition.t_ns // 1_000_000} ms)", DIM)
+        return Entry(side, said)
+
+    def _beside(self, move: Move, side: int | None, index: int) -> Entry | None:
+        """The arrow that did this move or shows it: named by number, else by the kind of its cause.
+
+        A deed's segment (SYN, FIN or RST) follows the state change; a received segment precedes it.
+        """
+        free = [
+            (place, told)
+            for place, told in enumerate(self._told)
+            if isinstance(told, Entry) and told.arrow and told.side == side and not told.words
+        ]
+        number = move.transition.segment
+        for _, entry in free:
+            if entry.arrow is not None and number in entry.arrow.numbers:
+                return entry
+        cause = move.transition.cause
+        if not cause.endswith("received"):
+            for place, entry in free:
+                if place > index and entry.deed is Deed.LAUNCH and _is_control(entry):
+                    return entry
+        before = [e for place, e in free if place < index and e.deed is Deed.LAND]
+        received = cause.endswith("received") or not cause
+        return before[-1] if before and number is None and received else None
+
+    def _arrow(self, trace: SegmentTrace, connection: int | None, copy: int | None = None) -> Arrow:
+        prefix = f"#{connection} " if self._many and connection is not None else ""
+        return Arrow(
+            (trace.n,),
+            side_of(trace.sender) != 1,
+            labels(trace, prefix),
+            segment_style(trace),
+            trace.injected,
+            copy,
+        )
+
+    def _prefix(self, connection: int | None) -> list[Word]:
+        return words(f"#{connection}", DIM) if self._many and connection is not None else []
+
+
+def _is_control(entry: Entry) -> bool:
+    """A segment that can be the sign of its sender's state change."""
+    control = Flags.SYN | Flags.FIN | Flags.RST
+    return entry.trace is not None and bool(entry.trace.segment.flags & control)
+
+
+def _is_plain(entry: Entry) -> bool:
+    """A segment that carries data, and nothing else is to be said of it."""
+    trace = entry.trace
+    return (
+        trace is not None
+        and not entry.words
+        and not trace.marks
+        and not trace.injected
+        and not trace.retransmission
+        and 0 < trace.segment.payload_len == trace.segment.seg_len
+        and not trace.segment.rst
+    )
+
+
+def _with_bursts(entries: Sequence[Entry], bursts: dict[int, int]) -> list[Entry]:
+    """Plain data segments in a row from one end become one arrow that counts them.
+
+    ``bursts`` remembers which segments left as one, by the first one's number: they arrive as one
+    where they arrive in one moment.
+    """
+    result: list[Entry] = []
+    for side in (0, 1):
+        launches = [e for e in entries if e.side == side and e.deed is Deed.LAUNCH]
+        for plain, run in groupby(launches, _is_plain):
+            burst = list(run)
+            if plain and len(burst) >= _BURST:
+                bursts.update((n, burst[0].numbers[0]) for entry in burst for n in entry.numbers)
+    last: dict[tuple[int | None, Deed | None, int], Entry] = {}
+    for entry in entries:
+        first = bursts.get(entry.numbers[0]) if entry.arrow and not entry.words else None
+        if first is None or entry.deed not in (Deed.LAUNCH, Deed.LAND):
+            result.append(entry)
+            continue
+        joined = last.get((entry.side, entry.deed, first))
+        if joined is None:
+            last[entry.side, entry.deed, first] = entry
+            result.append(entry)
+        else:
+            joined.join(entry)
+    return result

@@ -1,0 +1,272 @@
+"""A run in words: its head, both paths against what was expected, who saw what, the verdict.
+
+Owns: the head and foot of the ladder, `run --quiet`'s lines, and the table of several runs.
+Must not know how anything was concluded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tcpwatch.model.events import KERNEL, TABLE, WIRE
+from tcpwatch.model.timeline import (
+    Connection,
+    Endpoint,
+    Expectation,
+    Finding,
+    Judged,
+    RunRecord,
+    Severity,
+    Transition,
+    Verdict,
+)
+from tcpwatch.views.canvas import Span, Word, joined, words, wrap
+from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
+from tcpwatch.views.wording import Wording
+
+_NOTHING: Word = (Span(""),)  # sets what follows one blank further off
+Lines = list[list[Span]]
+
+_VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
+_KINDS = {"namespace": "namespaces"}
+_NUMBERS = ("no", "one", "two", "three")
+_ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of their own
+
+
+def head_lines(record: RunRecord, width: int, wording: Wording) -> Lines:
+    """The scenario with its claim, the lab, the witnesses and those that are missing."""
+    name = wording.safe(record.scenario)
+    claim = words(wording.safe(record.claim))
+    title = wrap([(Span(name, BOLD),), (Span(" "),), *claim], width)
+    if len(title) > 1:
+        title = [*wrap([(Span(name, BOLD),)], width), *wrap(claim, width)]
+    lab = [*words("lab:", DIM), *words(wording.safe(_lab(record.lab)), DIM)]
+    seen = ", ".join(_names(record, available=True)) or "none"
+    witnesses = f"witnesses: {seen}"
+    line = joined([Span(" ".join(s.text for w in lab for s in w))], colour=False, ascii_only=False)
+    if len(line) + 4 + len(witnesses) <= width:
+        lines = [*title, [Span(f"{line}    {witnesses}", DIM)]]
+    else:
+        lines = [*title, *wrap(lab, width, 5), *wrap(words(witnesses, DIM), width, 5)]
+    for source in record.sources:
+        if source.get("name") in _ABLE and not source.get("available"):
+            why = str(source.get("detail") or "not available")
+            lines += wrap(
+                words(wording.safe(f"without {source.get('name')}: {why}"), WARN), width, 2
+            )
+    return lines
+
+
+def foot_lines(judged: Judged, width: int, wording: Wording) -> Lines:
+    """Paths, counts, findings and the verdict."""
+    return [
+        *path_lines(judged, width, wording),
+        *count_lines(judged, width, wording),
+        *finding_lines(judged.timeline.findings, width, wording),
+        *verdict_lines(judged, width, wording),
+    ]
+
+
+def path_lines(judged: Judged, width: int, wording: Wording) -> Lines:
+    """Each end's path and whether it is the expected one; the difference where it is not."""
+    lines: Lines = []
+    connections = judged.timeline.connections
+    told: set[int] = set()
+    for connection in connections:
+        for endpoint in connection.endpoints:
+            mine = [
+                (index, expectation)
+                for index, expectation in enumerate(judged.expectations)
+                if _is_about(expectation, endpoint, connection, connections)
+            ]
+            told.update(index for index, _ in mine)
+            number = f"#{connection.number} " if len(connections) > 1 else ""
+            path: list[Word] = [(Span(f"{number}{wording.safe(endpoint.role)}", BOLD), Span(" "))]
+            path += _path(endpoint, wording)
+            path += [word for _, expectation in mine for word in _met(expectation)]
+            lines += wrap(path, width, 8)
+            for _, expectation in mine:
+                lines += _explanation(expectation, wording, width)
+    for index, expectation in enumerate(judged.expectations):
+        if index not in told:
+            who = (Span(wording.safe(expectation.endpoint), BOLD), Span(" "))
+            pattern = words(wording.safe(expectation.pattern))
+            lines += wrap([who, *pattern, *_met(expectation)], width, 8)
+            lines += _explanation(expectation, wording, width)
+    return lines
+
+
+def count_lines(judged: Judged, width: int, wording: Wording) -> Lines:
+    """How many transitions each number of witnesses saw, and why others could not."""
+    transitions = [
+        transition
+        for connection in judged.timeline.connections
+        for endpoint in connection.endpoints
+        for transition in endpoint.transitions
+    ]
+    if not transitions:
+        return [[Span("no transitions were seen", WARN)]]
+    able = len([name for name in _names(judged.record, available=True) if name in _ABLE])
+    counts = Counter(len(transition.witnesses) for transition in transitions)
+    parts = [
+        f"{_counted(counts[number], number, able, first=index == 0)}"
+        f"{_reasons([t for t in transitions if len(t.witnesses) == number and number], wording)}"
+        for index, number in enumerate(sorted(counts, reverse=True))
+    ]
+    many = "transition" if len(transitions) == 1 else "transitions"
+    return wrap(words(f"{len(transitions)} {many}: {', '.join(parts)}"), width, 2)
+
+
+def finding_lines(findings: Iterable[Finding], width: int, wording: Wording) -> Lines:
+    """The findings, each on its own line with whom it is about and the section it cites."""
+    lines: Lines = []
+    styles = {Severity.INFO: DIM, Severity.WARNING: WARN, Severity.ERROR: BAD}
+    for finding in findings:
+        about = [] if finding.connection is None else [f"#{finding.connection}"]
+        about += [text for text in (finding.role, finding.section) if text]
+        where = words(wording.safe(f"({', '.join(about)})"), DIM) if about else []
+        said = wording.safe(f"{finding.code}: {finding.message}")
+        severity = (Span(f"{finding.severity.value}:", styles[finding.severity]),)
+        lines += wrap([severity, *words(said), *where], width, 2)
+    return lines
+
+
+def verdict_lines(judged: Judged, width: int, wording: Wording) -> Lines:
+    """``PASS in 0.3 s``, or another verdict and its reasons."""
+    verdict = (Span(judged.verdict.value.upper(), _VERDICT_STYLES[judged.verdict]),)
+    lines = wrap([verdict, *words(f"in {_seconds(judged)} s")], width)
+    for reason in judged.reasons:
+        lines += [
+            [Span("  "), *spans] for spans in wrap(words(wording.safe(reason)), max(width - 2, 4))
+        ]
+    return lines
+
+
+def table_lines(runs: Sequence[Judged], width: int, wording: Wording) -> Lines:
+    """Several runs: verdict, time, scenario and the first reason; the totals under them."""
+    names = [wording.safe(judged.record.scenario) for judged in runs]
+    widest = min(max((len(name) for name in names), default=0), max(width // 2, 8))
+    lines: Lines = []
+    for judged, name in zip(runs, names, strict=True):
+        verdict = judged.verdict.value.upper().ljust(12)
+        reason = wording.safe(judged.reasons[0]) if judged.reasons else ""
+        head = (
+            Span(verdict, _VERDICT_STYLES[judged.verdict]),
+            Span(f" {_seconds(judged):>6} s  "),
+            Span(name.ljust(widest) if reason else name),
+        )
+        lines += wrap([head, *words(reason, DIM)], width, min(24, width // 2))
+    counts = Counter(judged.verdict for judged in runs)
+    totals = ", ".join(
+        f"{counts[verdict]} {word}"
+        for verdict, word in (
+            (Verdict.PASS, "passed"),
+            (Verdict.FAIL, "failed"),
+            (Verdict.INCONCLUSIVE, "inconclusive"),
+        )
+        if counts[verdict]
+    )
+    return [*lines, *wrap(words(f"{len(runs)} runs: {totals or 'none'}", BOLD), width)]
+
+
+def runs_table(
+    runs: Sequence[Judged], width: int, *, colour: bool = False, ascii_only: bool = False
+) -> list[str]:
+    """`table_lines` as they are printed, without newlines."""
+    lines = table_lines(runs, width, Wording(ascii_only))
+    return [joined(line, colour=colour, ascii_only=ascii_only) for line in lines]
+
+
+def render(lines: Lines, *, colour: bool = False, ascii_only: bool = False) -> str:
+    """The lines as text, each with its newline."""
+    return "".join(joined(line, colour=colour, ascii_only=ascii_only) + "\n" for line in lines)
+
+
+def _lab(lab: dict[str, object]) -> str:
+    kind = str(lab.get("kind", "unknown"))
+    parts = [_KINDS.get(kind, kind)]
+    privilege = str(lab.get("privilege", ""))
+    if privilege:
+        parts.append("as root" if privilege == "root" else privilege)
+    latency = lab.get("latency_ms")
+    if isinstance(latency, int | float):
+        parts.append(f"{latency:g} ms one way")
+    return ", ".join(parts)
+
+
+def _names(record: RunRecord, *, available: bool) -> list[str]:
+    return [
+        str(source.get("name"))
+        for source in record.sources
+        if bool(source.get("available")) is available and source.get("name") in _ABLE
+    ]
+
+
+def _path(endpoint: Endpoint, wording: Wording) -> list[Word]:
+    content: list[Word] = []
+    for belief in endpoint.path:
+        states = wording.belief(belief)
+        content += [(Span("> ", DIM), *states[0]), *states[1:]] if content else states
+    return content
+
+
+def _is_about(
+    expectation: Expectation,
+    endpoint: Endpoint,
+    connection: Connection,
+    connections: Sequence[Connection],
+) -> bool:
+    """Whether an expectation is of this end; of several connections it names the number too."""
+    names = {f"{endpoint.role} {connection.number}", f"{endpoint.role}#{connection.number}"}
+    if connection is connections[0]:
+        names.add(endpoint.role)
+    return expectation.endpoint in names
+
+
+def _met(expectation: Expectation) -> list[Word]:
+    match expectation.met:
+        case True:
+            return [_NOTHING, (Span("as expected", GOOD),)]
+        case False:
+            return [_NOTHING, (Span("NOT as expected", BAD),)]
+        case None:
+            return [_NOTHING, (Span("cannot be told", WARN),)]
+
+
+def _explanation(expectation: Expectation, wording: Wording, width: int) -> Lines:
+    """The lines of the difference, indented as they are."""
+    if expectation.met:
+        return []
+    lines: Lines = []
+    for text in expectation.explanation.splitlines():
+        line = wording.safe(text.rstrip())
+        style = {"-": BAD, "+": GOOD}.get(line[:1], DIM)
+        indent = min(4 + len(line) - len(line.lstrip()), width // 2)
+        for spans in wrap(words(line, style), max(width - indent - 2, 4), 2):
+            lines.append([Span(" " * indent), *spans])
+    return lines
+
+
+def _counted(count: int, number: int, able: int, *, first: bool) -> str:
+    """``9 seen by all three witnesses``, then ``2 by two``."""
+    if number == 0:
+        return f"{count} assumed"
+    if number == able and able > 1:
+        by = f"all {_NUMBERS[able]} witnesses" if able > 2 else "both witnesses"
+    else:
+        by = _NUMBERS[number] + ((" witness" if number == 1 else " witnesses") if first else "")
+    return f"{count} {'seen ' if first else ''}by {by}"
+
+
+def _reasons(transitions: Iterable[Transition], wording: Wording) -> str:
+    found: dict[str, None] = {}
+    for transition in transitions:
+        for witness, reason in transition.hidden_from:
+            text = f"{witness} {reason}" if reason.startswith("cannot") else f"{witness}: {reason}"
+            found[wording.safe(text)] = None
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def _seconds(judged: Judged) -> str:
+    return f"{(judged.record.end_ns or judged.timeline.end_ns) / 1e9:.1f}"

@@ -1,0 +1,191 @@
+"""The judgement: PASS and FAIL need evidence, and a failure shows the difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tcpwatch.machine.pattern import PathElement
+from tcpwatch.machine.verdict import describe, judge, path_elements
+from tcpwatch.model.events import WIRE, Event, Gap, Vantage
+from tcpwatch.model.identity import ConnectionId, FourTuple, SocketAddress
+from tcpwatch.model.timeline import (
+    Basis,
+    Belief,
+    Connection,
+    Endpoint,
+    Finding,
+    RunRecord,
+    Severity,
+    Timeline,
+    Transition,
+    Verdict,
+)
+from tcpwatch.tcp.state import TcpState
+
+CLIENT, SERVER = SocketAddress("10.77.0.1", 40000), SocketAddress("10.77.0.2", 7000)
+RECORD = RunRecord("a-scenario", "it claims.", {}, (), {"client": "CLOSED > SYN-SENT"}, {})
+GAP = Event(1, 5, Vantage(WIRE), Gap("it overran", 3, 0))
+DISAGREEMENT = Finding("witnesses-disagree", Severity.ERROR, "kernel and wire disagree")
+
+
+def endpoint(role: str, path: str) -> Endpoint:
+    """A role's path, ``A B|C D``, a millisecond a step."""
+    beliefs = [Belief.of(*map(TcpState.parse, word.split("|"))) for word in path.split()]
+    transitions = tuple(
+        Transition(before, after, n * 1_000_000, "close()", Basis.REPORTED, ("kernel",), (n,), n)
+        for n, (before, after) in enumerate(zip(beliefs, beliefs[1:], strict=False), 1)
+    )
+    return Endpoint(role, CLIENT if role == "client" else SERVER, beliefs[0], transitions)
+
+
+def timeline(client: str, server: str = "LISTEN", number: int = 1) -> Timeline:
+    ends = endpoint("client", client), endpoint("server", server)
+    connection = Connection(number, ConnectionId(FourTuple(CLIENT, SERVER)), ends, ())
+    return Timeline((connection,), (), (), 10_000_000)
+
+
+GOOD = timeline("CLOSED SYN-SENT")
+BAD = timeline("CLOSED SYN-SENT CLOSED")
+DOUBTFUL = timeline("CLOSED SYN-SENT|LISTEN")
+
+
+@pytest.mark.parametrize(
+    "record, witnessed, verdict",
+    [
+        (RECORD, GOOD, Verdict.PASS),
+        (RECORD, BAD, Verdict.FAIL),
+        (RECORD, DOUBTFUL, Verdict.INCONCLUSIVE),
+        (RECORD, Timeline((), (), ()), Verdict.INCONCLUSIVE),
+        (RECORD, replace(GOOD, events=(GAP,)), Verdict.PASS),
+        (RECORD, replace(BAD, events=(GAP,)), Verdict.INCONCLUSIVE),
+        (RECORD, replace(GOOD, findings=(DISAGREEMENT,)), Verdict.INCONCLUSIVE),
+        (
+            RECORD,
+            replace(GOOD, findings=(replace(DISAGREEMENT, severity=Severity.WARNING),)),
+            Verdict.PASS,
+        ),
+        (replace(RECORD, expect={}), GOOD, Verdict.PASS),
+        (replace(RECORD, problem="connect(): ENOENT"), GOOD, Verdict.FAIL),
+        (replace(RECORD, failed_checks=("no EOF",)), GOOD, Verdict.FAIL),
+        (replace(RECORD, failed_checks=("no EOF",)), replace(GOOD, events=(GAP,)), Verdict.FAIL),
+        (replace(RECORD, inconclusive=("no witness",)), GOOD, Verdict.INCONCLUSIVE),
+        (replace(RECORD, inconclusive=("no witness",)), BAD, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_it_is_certain_only_where_the_evidence_is(
+    record: RunRecord, witnessed: Timeline, verdict: Verdict
+) -> None:
+    judged = judge(record, witnessed)
+
+    assert judged.verdict is verdict
+    assert bool(judged.reasons) is (verdict is not Verdict.PASS)
+
+
+def test_a_reason_names_the_end_the_path_and_the_pattern() -> None:
+    assert judge(RECORD, BAD).reasons == (
+        "client: the witnessed path CLOSED > SYN-SENT > CLOSED is not CLOSED > SYN-SENT",
+    )
+
+
+def test_a_doubt_is_told_as_one() -> None:
+    assert judge(RECORD, DOUBTFUL).reasons == (
+        "client: the witnessed path CLOSED > LISTEN or SYN-SENT may not be CLOSED > SYN-SENT",
+    )
+
+
+def test_lost_evidence_is_told_with_the_doubt_it_raises() -> None:
+    assert judge(RECORD, replace(BAD, events=(GAP,))).reasons[-1] == (
+        "wire lost evidence: it overran"
+    )
+
+
+def test_the_weightiest_reason_comes_first() -> None:
+    record = replace(RECORD, problem="it stopped")
+
+    assert judge(record, DOUBTFUL).reasons[0] == "it stopped"
+
+
+def test_an_expectation_knows_whether_it_was_met() -> None:
+    record = replace(
+        RECORD, expect={"client": "CLOSED > SYN-SENT", "server": "CLOSED", "nobody": "..."}
+    )
+
+    met = {each.endpoint: each.met for each in judge(record, GOOD).expectations}
+    assert met == {"client": True, "server": False, "nobody": None}
+
+
+def test_a_number_names_a_later_connection() -> None:
+    second = timeline("CLOSED SYN-SENT ESTABLISHED", number=2)
+    both = replace(GOOD, connections=GOOD.connections + second.connections)
+    record = replace(RECORD, expect={"client 2": "... > ESTABLISHED", "client": "... > SYN-SENT"})
+
+    assert judge(record, both).verdict is Verdict.PASS
+
+
+def test_a_failure_shows_the_difference_and_the_evidence_under_it() -> None:
+    record = replace(RECORD, expect={"client": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1"})
+    (expectation,) = judge(record, timeline("CLOSED SYN-SENT CLOSED")).expectations
+
+    assert (
+        expectation.explanation
+        == """\
+  CLOSED
+  SYN-SENT
+- ESTABLISHED
+- FIN-WAIT-1
++ CLOSED
+      at 2.000 ms; reported; close(); segment 2; seen by kernel"""
+    )
+
+
+def test_a_path_that_ends_too_early_shows_the_last_that_was_witnessed() -> None:
+    record = replace(RECORD, expect={"client": "CLOSED > SYN-SENT > ESTABLISHED"})
+    (expectation,) = judge(record, GOOD).expectations
+
+    assert (
+        expectation.explanation
+        == """\
+  CLOSED
+  SYN-SENT
+- ESTABLISHED
+  the last that was witnessed: SYN-SENT
+      at 1.000 ms; reported; close(); segment 1; seen by kernel"""
+    )
+
+
+def test_what_must_never_be_is_shown_against_the_whole_path() -> None:
+    record = replace(RECORD, expect={"client": "never SYN-SENT"})
+    (expectation,) = judge(record, GOOD).expectations
+
+    assert expectation.explanation == "- never SYN-SENT\n+ CLOSED\n+ SYN-SENT"
+
+
+def test_the_last_state_goes_on_and_the_others_have_ended() -> None:
+    elements = path_elements(endpoint("client", "CLOSED SYN-SENT ESTABLISHED"), 10_000_000)
+
+    assert elements == (
+        PathElement(frozenset({TcpState.CLOSED}), 1_000_000, ended=True),
+        PathElement(frozenset({TcpState.SYN_SENT}), 1_000_000, ended=True),
+        PathElement(frozenset({TcpState.ESTABLISHED}), 8_000_000, ended=False),
+    )
+
+
+def test_a_transition_is_described_with_all_its_evidence() -> None:
+    transition = Transition(
+        Belief.of(TcpState.FIN_WAIT_2),
+        Belief.of(TcpState.TIME_WAIT),
+        1_500_000,
+        "FIN received",
+        Basis.INFERRED,
+        ("table", "wire"),
+        (4, 5),
+        segment=9,
+        gap=True,
+    )
+
+    assert describe(transition) == (
+        "at 1.500 ms; inferred; FIN received; segment 9; seen by table, wire; "
+        "more may have happened before it"
+    )

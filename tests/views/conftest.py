@@ -1,0 +1,575 @@
+"""Runs to draw, told by hand: what a session would hand to the views.
+
+Owns: the builder `Story` and the stories told with it. No machine takes part, so a view's test
+fails for the view alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tcpwatch.model.events import (
+    CALLS,
+    KERNEL,
+    TABLE,
+    WIRE,
+    CallPhase,
+    Event,
+    Fate,
+    Gap,
+    MalformedSeen,
+    Payload,
+    Point,
+    ProcessChange,
+    ProcessChanged,
+    SegmentFate,
+    SegmentSeen,
+    SocketSampled,
+    StateReported,
+    UserCall,
+    Vantage,
+)
+from tcpwatch.model.identity import ConnectionId, FourTuple, SocketAddress
+from tcpwatch.model.timeline import (
+    Basis,
+    Belief,
+    Connection,
+    Endpoint,
+    Expectation,
+    Finding,
+    Happening,
+    Judged,
+    Move,
+    RunRecord,
+    SegmentTrace,
+    Severity,
+    Timeline,
+    Transition,
+    Verdict,
+)
+from tcpwatch.tcp.segment import Flags, Segment
+from tcpwatch.tcp.seq import SeqNumber
+from tcpwatch.tcp.state import TcpState
+
+ALL = (KERNEL, TABLE, WIRE)
+BLIND = (TABLE, WIRE)  # TIME-WAIT, which the kernel's tracepoint cannot see
+_ISN = {"client": 4_294_967_290, "server": 1_000_000}  # the client's numbers wrap
+_OTHER = {"client": "server", "server": "client"}
+_ORDER = {Point.SENT: 0, Point.DELIVERED: 1}
+
+
+class Story:
+    """One run, told in order of time; times are milliseconds from its start."""
+
+    def __init__(
+        self,
+        scenario: str,
+        claim: str,
+        client: str = "10.77.0.1:40000",
+        server: str = "10.77.0.2:7000",
+    ) -> None:
+        self.scenario = scenario
+        self.claim = claim
+        self.addresses = {
+            "client": SocketAddress.parse(client),
+            "server": SocketAddress.parse(server),
+        }
+        self.expectations: list[Expectation] = []
+        self.findings: list[Finding] = []
+        self.verdict = Verdict.PASS
+        self.reasons: tuple[str, ...] = ()
+        self.end_ms = 300.0
+        self.number = 1
+        self._states = {
+            "client": Belief.of(TcpState.CLOSED),
+            "server": Belief.of(TcpState.LISTEN),
+        }
+        self._initial = dict(self._states)
+        self._transitions: dict[str, list[Transition]] = {"client": [], "server": []}
+        self._next = {"client": 0, "server": 0}
+        self._heard = {"client": 0, "server": 0}
+        self._traces: dict[int, SegmentTrace] = {}
+        self._past: list[Connection] = []
+        self._told: list[tuple[int, Happening]] = []
+        self._calls = 0
+
+    def call(
+        self,
+        t_ms: float,
+        role: str,
+        name: str,
+        arguments: str = "",
+        *,
+        returns_ms: float | None = None,
+        result: int | str | None = None,
+        errno: str | None = None,
+        process: str | None = None,
+    ) -> None:
+        """A call and its return (by default 50 us later)."""
+        self._calls += 1
+        called = UserCall(
+            self._calls,
+            CallPhase.CALLED,
+            4711,
+            process or role,
+            name,
+            arguments,
+            self.addresses[role],
+        )
+        back = replace(called, phase=CallPhase.RETURNED, result=result, errno=errno)
+        self._tell(t_ms, called, role, CALLS)
+        self._tell(t_ms + 0.05 if returns_ms is None else returns_ms, back, role, CALLS)
+
+    def process(self, t_ms: float, role: str, change: ProcessChange, **more: Any) -> None:
+        """A process's change."""
+        changed = replace(ProcessChanged(4711, role, change), **more)
+        self._tell(t_ms, changed, role, CALLS)
+
+    def segment(
+        self,
+        sent_ms: float,
+        sender: str,
+        letters: str,
+        length: int = 0,
+        *,
+        arrives_ms: float | None = None,
+        fates: tuple[tuple[float, Fate], ...] = (),
+        again: int | None = None,
+        ack: int | None = None,
+        injected: bool = False,
+    ) -> int:
+        """A segment, where and when it was seen; ``again`` is the number of the one it repeats."""
+        n = len(self._traces) + 1
+        flags = Flags.from_letters(letters)
+        seq = self._traces[again].seq if again else self._next[sender]
+        other = _OTHER[sender]
+        heard = self._heard[sender] if ack is None else ack
+        segment = Segment(
+            SeqNumber(_ISN[sender] + seq),
+            SeqNumber(_ISN[other] + heard) if flags & Flags.ACK else None,
+            flags,
+            payload_len=length,
+        )
+        if not again and not injected:
+            self._next[sender] = seq + segment.seg_len
+        if arrives_ms is not None:
+            self._heard[other] = max(self._heard[other], seq + segment.seg_len)
+        dropped = any(fate is Fate.DROPPED for _, fate in fates)
+        trace = SegmentTrace(
+            n,
+            sender,
+            segment,
+            seq,
+            heard if flags & Flags.ACK else None,
+            _ns(sent_ms),
+            None if arrives_ms is None else _ns(arrives_ms),
+            "dropped" if dropped else "lost" if arrives_ms is None else "delivered",
+            injected=injected,
+            retransmission=again is not None,
+            marks=tuple((_ns(t_ms), fate) for t_ms, fate in fates),
+        )
+        self._traces[n] = trace
+        seen = SegmentSeen(
+            n, Point.SENT, self.addresses[sender], self.addresses[other], segment, injected
+        )
+        young = replace(trace, delivered_ns=None, fate="lost", marks=())
+        self._tell(sent_ms, seen, sender, WIRE, young)
+        for t_ms, fate in fates:
+            self._tell(t_ms, SegmentFate(n, fate), sender, WIRE, young)
+        if arrives_ms is not None:
+            self._tell(arrives_ms, replace(seen, point=Point.DELIVERED), other, WIRE, trace)
+        return n
+
+    def copy(self, n: int, t_ms: float, arrives_ms: float) -> None:
+        """The wire duplicates a segment; the copy has a number of its own."""
+        trace, number = self._traces[n], len(self._traces) + 1
+        self._traces[number] = replace(trace, n=number, sent_ns=None, delivered_ns=_ns(arrives_ms))
+        self._traces[n] = replace(trace, fate="duplicated")
+        other = _OTHER[trace.sender]
+        duplicated = SegmentFate(n, Fate.DUPLICATED, number)
+        self._tell(t_ms, duplicated, trace.sender, WIRE, trace)
+        seen = SegmentSeen(
+            number,
+            Point.DELIVERED,
+            self.addresses[trace.sender],
+            self.addresses[other],
+            trace.segment,
+        )
+        self._tell(arrives_ms, seen, other, WIRE, self._traces[number])
+
+    def move(
+        self,
+        t_ms: float,
+        role: str,
+        after: str,
+        cause: str,
+        segment: int | None = None,
+        witnesses: tuple[str, ...] = ALL,
+        basis: Basis = Basis.REPORTED,
+    ) -> None:
+        """A state change; ``after`` may be ``A or B``."""
+        belief = Belief.of(*(TcpState.parse(name) for name in after.split(" or ")))
+        before, self._states[role] = self._states[role], belief
+        blind = {
+            KERNEL: "cannot see TIME-WAIT",
+            TABLE: "shorter than its polling interval",
+            WIRE: "no segment shows it",
+        }
+        if after != "TIME-WAIT":
+            blind[KERNEL] = "a request socket emits no event"
+        hidden = tuple((name, blind[name]) for name in ALL if name not in witnesses)
+        transition = Transition(
+            before, belief, _ns(t_ms), cause, basis, witnesses, (), segment, hidden
+        )
+        self._transitions[role].append(transition)
+        local, remote = self.addresses[role], self.addresses[_OTHER[role]]
+        state, old = next(iter(belief.states)), next(iter(before.states))
+        payload: Payload
+        if KERNEL in witnesses:
+            payload, source = StateReported(0xBEEF, local, remote, old, state, 1), KERNEL
+        else:
+            payload, source = SocketSampled(local, remote, state, _ns(t_ms) - 1000), TABLE
+        self._tell(t_ms, payload, role, source, moves=(Move(self.number, role, transition),))
+
+    def handshake(self, t_ms: float = 0, latency_ms: float = 20) -> None:
+        """The server listens, the client connects."""
+        there, back = t_ms + latency_ms, t_ms + 2 * latency_ms
+        self.call(t_ms, "client", "socket")
+        self.call(t_ms + 0.1, "client", "connect", "10.77.0.2:7000", returns_ms=back + 0.3)
+        self.move(t_ms + 0.2, "client", "SYN-SENT", "connect()", len(self._traces) + 1)
+        syn = self.segment(t_ms + 0.25, "client", "S", arrives_ms=there)
+        self.move(there + 0.01, "server", "SYN-RECEIVED", "SYN received", syn, BLIND)
+        syn_ack = self.segment(there + 0.1, "server", "SA", arrives_ms=back)
+        self.move(back + 0.01, "client", "ESTABLISHED", "SYN,ACK received", syn_ack)
+        ack = self.segment(back + 0.1, "client", "A", arrives_ms=back + latency_ms)
+        self.move(back + latency_ms + 0.01, "server", "ESTABLISHED", "ACK of SYN received", ack)
+
+    def another_connection(self, client: str) -> None:
+        """What follows is of a new connection from that address."""
+        self._past.append(self.connection())
+        self.number += 1
+        self.addresses["client"] = SocketAddress.parse(client)
+        self._states = dict(self._initial)
+        self._transitions = {"client": [], "server": []}
+        self._next = {"client": 0, "server": 0}
+        self._heard = {"client": 0, "server": 0}
+
+    def tell(self, t_ms: float, payload: Payload, source: str = WIRE) -> None:
+        """Anything else, of no end."""
+        self._tell(t_ms, payload, None, source)
+
+    def happenings(self) -> list[Happening]:
+        """All that happened, in order of time, the events numbered."""
+        ordered = sorted(self._told, key=lambda told: told[0])
+        return [
+            replace(happening, event=replace(happening.event, id=index))
+            for index, (_, happening) in enumerate(ordered, start=1)
+        ]
+
+    def record(self) -> RunRecord:
+        """What the run was."""
+        return RunRecord(
+            self.scenario,
+            self.claim,
+            {
+                "kind": "namespace",
+                "privilege": "root",
+                "kernel": "6.18.44",
+                "ip": 4,
+                "latency_ms": 20,
+                "started_unix_ns": 1_750_000_000_123_456_789,
+            },
+            tuple({"name": name, "available": True, "detail": "", "lost": 0} for name in ALL),
+            {expectation.endpoint: expectation.pattern for expectation in self.expectations},
+            {address.ip: role for role, address in self.addresses.items()},
+            end_ns=_ns(self.end_ms),
+        )
+
+    def judged(self) -> Judged:
+        """The finished run."""
+        events = tuple(happening.event for happening in self.happenings())
+        timeline = Timeline(
+            (*self._past, self.connection()), events, tuple(self.findings), _ns(self.end_ms)
+        )
+        return Judged(self.record(), timeline, self.verdict, self.reasons, tuple(self.expectations))
+
+    def connection(self) -> Connection:
+        client, server = self.addresses["client"], self.addresses["server"]
+        known = {trace.n for connection in self._past for trace in connection.segments}
+        return Connection(
+            self.number,
+            ConnectionId(FourTuple(client, server)),
+            (self._endpoint("client"), self._endpoint("server")),
+            tuple(trace for n, trace in self._traces.items() if n not in known),
+        )
+
+    def _endpoint(self, role: str) -> Endpoint:
+        return Endpoint(
+            role, self.addresses[role], self._initial[role], tuple(self._transitions[role])
+        )
+
+    def _tell(
+        self,
+        t_ms: float,
+        payload: Payload,
+        role: str | None,
+        source: str,
+        trace: SegmentTrace | None = None,
+        moves: tuple[Move, ...] = (),
+    ) -> None:
+        event = Event(0, _ns(t_ms), Vantage(source, role), payload)
+        number = None if source == CALLS or role is None else self.number
+        self._told.append((_ns(t_ms), Happening(event, number, role, trace, moves)))
+
+
+def _ns(t_ms: float) -> int:
+    return round(t_ms * 1_000_000)
+
+
+def as_expected(story: Story) -> Story:
+    """The story, expected to go as it went."""
+    for endpoint in story.connection().endpoints:
+        path = " > ".join(str(belief) for belief in endpoint.path)
+        story.expectations.append(Expectation(endpoint.role, path, met=True))
+    return story
+
+
+def normal_close() -> Story:
+    """A request and an answer, then the client closes, then the server."""
+    story = Story(
+        "normal-close", "One end closes, the other reads the end of the stream and closes too."
+    )
+    story.call(0, "server", "listen", "128")
+    story.handshake(3)
+    story.call(0.2, "server", "accept", returns_ms=63.2, result="10.77.0.1:40000")
+    story.call(64.5, "client", "send", "b'ping'", result=4)
+    story.segment(64.55, "client", "PA", 4, arrives_ms=84.6)
+    story.segment(84.7, "server", "A", arrives_ms=104.7)
+    story.call(65, "server", "recv", "65536", returns_ms=84.7, result=4)
+    story.call(84.9, "server", "send", "b'pong'", result=4)
+    story.segment(84.95, "server", "PA", 4, arrives_ms=105)
+    story.segment(105.1, "client", "A", arrives_ms=125.1)
+    story.call(65.2, "client", "recv", "65536", returns_ms=105.1, result=4)
+    story.call(107.4, "client", "close")
+    fin = story.segment(107.5, "client", "FA", arrives_ms=127.5)
+    story.move(107.45, "client", "FIN-WAIT-1", "close()", fin)
+    story.move(127.51, "server", "CLOSE-WAIT", "FIN received", fin)
+    ack = story.segment(127.6, "server", "A", arrives_ms=147.6)
+    story.call(85.2, "server", "recv", "65536", returns_ms=127.8, result=0)
+    story.move(147.61, "client", "FIN-WAIT-2", "ACK of FIN received", ack)
+    story.call(150, "server", "close")
+    fin = story.segment(150.1, "server", "FA", arrives_ms=170.1)
+    story.move(150.05, "server", "LAST-ACK", "close()", fin)
+    story.move(170.11, "client", "TIME-WAIT", "FIN received", fin, BLIND)
+    ack = story.segment(170.2, "client", "A", arrives_ms=190.2)
+    story.move(190.21, "server", "CLOSED", "ACK of FIN received", ack)
+    return as_expected(story)
+
+
+def simultaneous_close() -> Story:
+    """Both FINs in flight at once, crossing."""
+    story = Story(
+        "simultaneous-close", "Both FINs cross on the wire, so both ends pass through CLOSING."
+    )
+    story.handshake()
+    story.call(62.0, "client", "close")
+    story.call(62.1, "server", "close")
+    first = story.segment(62.2, "client", "FA", arrives_ms=82.2)
+    second = story.segment(62.4, "server", "FA", arrives_ms=82.3, ack=1)
+    story.move(62.15, "client", "FIN-WAIT-1", "close()", first)
+    story.move(62.35, "server", "FIN-WAIT-1", "close()", second)
+    story.move(82.21, "server", "CLOSING", "FIN received", first)
+    story.move(82.31, "client", "CLOSING", "FIN received", second)
+    third = story.segment(82.4, "server", "A", arrives_ms=102.4)
+    fourth = story.segment(82.5, "client", "A", arrives_ms=102.5)
+    story.move(102.41, "client", "TIME-WAIT", "ACK of FIN received", third, BLIND)
+    story.move(102.51, "server", "TIME-WAIT", "ACK of FIN received", fourth, BLIND)
+    return as_expected(story)
+
+
+def held_close() -> Story:
+    """The same with the wire holding both FINs for a while."""
+    story = Story(
+        "simultaneous-close", "Both FINs cross on the wire, so both ends pass through CLOSING."
+    )
+    story.handshake()
+    story.call(62.0, "client", "close")
+    first = story.segment(
+        62.2,
+        "client",
+        "FA",
+        arrives_ms=90.2,
+        fates=((62.25, Fate.HELD), (90.1, Fate.RELEASED)),
+    )
+    story.move(62.15, "client", "FIN-WAIT-1", "close()", first)
+    story.call(65.1, "server", "close")
+    second = story.segment(
+        65.4,
+        "server",
+        "FA",
+        arrives_ms=90.3,
+        ack=1,
+        fates=((65.45, Fate.HELD), (90.15, Fate.RELEASED)),
+    )
+    story.move(65.35, "server", "FIN-WAIT-1", "close()", second)
+    story.move(90.21, "server", "CLOSING", "FIN received", first)
+    story.move(90.31, "client", "CLOSING", "FIN received", second)
+    third = story.segment(90.4, "server", "A", arrives_ms=110.4)
+    fourth = story.segment(90.5, "client", "A", arrives_ms=110.5)
+    story.move(110.41, "client", "TIME-WAIT", "ACK of FIN received", third, BLIND)
+    story.move(110.51, "server", "TIME-WAIT", "ACK of FIN received", fourth, BLIND)
+    return as_expected(story)
+
+
+def fin_lost() -> Story:
+    """The first FIN is dropped, the retransmitted one is duplicated; the run fails its claim."""
+    story = Story("fin-lost", "The first FIN is dropped; FIN-WAIT-1 sends it again.")
+    story.handshake()
+    story.call(62.0, "client", "close")
+    first = story.segment(62.2, "client", "FA", fates=((62.25, Fate.DROPPED),))
+    story.move(62.15, "client", "FIN-WAIT-1", "close()", first)
+    second = story.segment(286.2, "client", "FA", arrives_ms=306.2, again=first)
+    story.move(306.21, "server", "CLOSE-WAIT", "FIN received", second)
+    ack = story.segment(306.3, "server", "A", arrives_ms=326.3)
+    story.copy(ack, 306.35, 328.3)
+    story.move(326.31, "client", "FIN-WAIT-2", "ACK of FIN received", ack)
+    story.end_ms = 1400
+    story.verdict = Verdict.FAIL
+    story.reasons = ("server: the witnessed path ends in CLOSE-WAIT, LAST-ACK was expected",)
+    story.expectations = [
+        Expectation(
+            "client",
+            "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2",
+            met=True,
+        ),
+        Expectation(
+            "server",
+            "LISTEN > SYN-RECEIVED > ESTABLISHED > CLOSE-WAIT > LAST-ACK",
+            met=False,
+            explanation="  LISTEN\n  SYN-RECEIVED\n  ESTABLISHED\n  CLOSE-WAIT\n- LAST-ACK\n"
+            "  the last that was witnessed: CLOSE-WAIT\n"
+            "      at 306.210 ms; reported; FIN received; segment 5; seen by kernel, table, wire",
+        ),
+    ]
+    return story
+
+
+def rst_on_write() -> Story:
+    """The server's process is killed; the client writes into the void."""
+    story = Story(
+        "rst-on-write",
+        "The first write to a dead peer succeeds, and only the second one fails.",
+    )
+    story.handshake()
+    story.process(70.0, "server", ProcessChange.SIGNALLED, signal="SIGKILL")
+    story.process(70.6, "server", ProcessChange.EXITED, signal="SIGKILL")
+    fin = story.segment(70.3, "server", "FA", arrives_ms=90.3)
+    story.move(70.25, "server", "FIN-WAIT-1", "SIGKILL", fin)
+    story.move(90.31, "client", "CLOSE-WAIT", "FIN received", fin)
+    ack = story.segment(90.4, "client", "A", arrives_ms=110.4)
+    story.move(110.41, "server", "FIN-WAIT-2", "ACK of FIN received", ack)
+    story.call(90.7, "client", "recv", "65536", result=0)
+    story.call(113.0, "client", "send", "b'anyone?'", result=7)
+    story.segment(113.1, "client", "PA", 7, arrives_ms=133.1)
+    rst = story.segment(133.2, "server", "R", arrives_ms=153.2)
+    story.move(133.19, "server", "CLOSED", "data after close", rst)
+    story.move(153.21, "client", "CLOSED", "RST received", rst)
+    story.call(155.0, "client", "send", "b'anyone?'", errno="EPIPE")
+    return as_expected(story)
+
+
+def odd_wire() -> Story:
+    """What the wire can do beside: overtaking, delay, an injected RST without effect, loss."""
+    story = Story("odd-wire", "The wire reorders, delays, injects and loses; nothing breaks.")
+    story.handshake()
+    story.call(62.0, "client", "send", "b'one'", result=3)
+    story.segment(62.05, "client", "PA", 3, arrives_ms=95.2, fates=((62.06, Fate.DELAYED),))
+    story.call(65.0, "client", "send", "b'two'", result=3)
+    story.segment(65.05, "client", "PA", 3, arrives_ms=85.1)
+    story.segment(85.3, "server", "A", arrives_ms=105.3, ack=1)
+    story.segment(90.0, "client", "R", injected=True, arrives_ms=93.0)
+    story.segment(93.1, "server", "A", arrives_ms=113.1, ack=1)
+    story.call(96.0, "server", "recv", "65536", result=6)
+    story.segment(96.2, "server", "A")
+    story.tell(120, Gap("the ring buffer overran", 3, 118_000_000), KERNEL)
+    story.tell(125, MalformedSeen("data offset beyond the segment", b"\x00"))
+    story.move(
+        130, "client", "FIN-WAIT-1 or FIN-WAIT-2 or CLOSED", "timeout", None, (), Basis.ASSUMED
+    )
+    story.verdict = Verdict.INCONCLUSIVE
+    story.reasons = ("kernel lost 3 events",)
+    story.findings = [
+        Finding(
+            "events-lost",
+            Severity.WARNING,
+            "the kernel witness lost 3 events",
+            1,
+            "client",
+            "RFC 9293 3.10.7.4",
+        )
+    ]
+    return story
+
+
+def burst() -> Story:
+    """A long answer: many segments at once, acknowledged in one go."""
+    story = Story("burst", "A long answer leaves in many segments at once.")
+    story.handshake()
+    story.call(62.0, "server", "send", "b'0123456789'... 14480 octets", result=14480)
+    for index in range(10):
+        at_ms = 62.1 + index / 100
+        story.segment(at_ms, "server", "A", 1448, arrives_ms=at_ms + 20 + (index > 6) * 5)
+    story.segment(87.4, "client", "A", arrives_ms=107.4)
+    return as_expected(story)
+
+
+def two_connections() -> Story:
+    """Two clients in turn, over IPv6, and a process whose name would spoil a terminal."""
+    story = Story(
+        "two-connections\x1b[2J",
+        "One server, two connections \u202eover IPv6.",
+        "[2001:db8:1234:5678:9abc:def0:1234:5678]:40000",
+        "[2001:db8::7]:7000",
+    )
+    story.handshake()
+    story.another_connection("[2001:db8:1234:5678:9abc:def0:1234:5678]:40001")
+    story.handshake(100)
+    story.call(170, "server", "send", "b'x'", errno="EPIPE\x07", process="sh\x1b[31m\u8edf\n")
+    return story
+
+
+STORIES: dict[str, Callable[[], Story]] = {
+    story.__name__.replace("_", "-"): story
+    for story in (
+        burst,
+        fin_lost,
+        held_close,
+        normal_close,
+        odd_wire,
+        rst_on_write,
+        simultaneous_close,
+        two_connections,
+    )
+}
+
+
+@pytest.fixture(scope="session")
+def stories() -> dict[str, Callable[[], Story]]:
+    """What tells each story, by its name."""
+    return STORIES
+
+
+@pytest.fixture(scope="session")
+def new_story() -> type[Story]:
+    """The builder itself."""
+    return Story
+
+
+@pytest.fixture(params=sorted(STORIES))
+def story(request: pytest.FixtureRequest) -> Story:
+    """Each story in turn."""
+    return STORIES[request.param]()

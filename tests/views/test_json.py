@@ -1,0 +1,167 @@
+"""The document of --json, field by field: the contract with scripts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tcpwatch.views.json import dump, run_document, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.views.conftest import Story
+
+    Stories = dict[str, Callable[[], Story]]
+OPTIONAL_TEXT = (str, type(None))
+OPTIONAL_INT = (int, type(None))
+CONTRACT: dict[str, dict[str, Any]] = {
+    "run": {
+        "schema": str,
+        "scenario": str,
+        "verdict": str,
+        "reasons": list,
+        "lab": dict,
+        "sources": list,
+        "connections": list,
+        "calls": list,
+        "findings": list,
+        "expectations": list,
+    },
+    "lab": {"kind": str, "privilege": str, "kernel": str, "ip": int, "latency_ms": int},
+    "source": {"name": str, "available": bool, "detail": str, "lost": int},
+    "connection": {
+        "id": int,
+        "complete": bool,
+        "closed_by": OPTIONAL_TEXT,
+        "close_reason": OPTIONAL_TEXT,
+        "endpoints": list,
+        "segments": list,
+    },
+    "endpoint": {"role": str, "address": str, "port": int, "path": list, "transitions": list},
+    "transition": {
+        "t_ns": int,
+        "from": (str, list),
+        "to": (str, list),
+        "cause": str,
+        "basis": str,
+        "witnesses": list,
+        "segment": OPTIONAL_INT,
+    },
+    "segment": {
+        "n": int,
+        "from": str,
+        "sent_ns": OPTIONAL_INT,
+        "delivered_ns": OPTIONAL_INT,
+        "fate": str,
+        "flags": str,
+        "seq": int,
+        "ack": OPTIONAL_INT,
+        "payload_len": int,
+    },
+    "call": {
+        "t_ns": int,
+        "role": OPTIONAL_TEXT,
+        "pid": int,
+        "call": str,
+        "result": (int, str, type(None)),
+        "errno": OPTIONAL_TEXT,
+    },
+    "expectation": {"endpoint": str, "pattern": str, "met": (bool, type(None))},
+}
+
+
+def fits(kind: str, value: Any) -> None:
+    for field, types in CONTRACT[kind].items():
+        assert field in value, (kind, field)
+        assert isinstance(value[field], types), (kind, field, value[field])
+
+
+def read(story: Story) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(dump(run_document(story.judged())))
+    return document
+
+
+def test_every_field_of_the_contract_is_there(story: Story) -> None:
+    run = read(story)
+    fits("run", run)
+    fits("lab", run["lab"])
+    for source in run["sources"]:
+        fits("source", source)
+    for connection in run["connections"]:
+        fits("connection", connection)
+        for endpoint in connection["endpoints"]:
+            fits("endpoint", endpoint)
+            for transition in endpoint["transitions"]:
+                fits("transition", transition)
+        for segment in connection["segments"]:
+            fits("segment", segment)
+    for call in run["calls"]:
+        fits("call", call)
+    for expectation in run["expectations"]:
+        fits("expectation", expectation)
+
+
+def test_the_same_run_gives_the_same_bytes(story: Story) -> None:
+    judged = story.judged()
+    assert dump(run_document(judged)) == dump(run_document(judged))
+
+
+def test_a_simultaneous_close_reads_as_the_contract_says(stories: Stories) -> None:
+    run = read(stories["simultaneous-close"]())
+    connection = run["connections"][0]
+    client = connection["endpoints"][0]
+    assert run["schema"] == "tcpwatch/1"
+    assert run["verdict"] == "pass"
+    assert (connection["closed_by"], connection["close_reason"]) == ("both", "fin")
+    assert connection["complete"] is True
+    assert (client["role"], client["address"], client["port"]) == ("client", "10.77.0.1", 40000)
+    assert client["path"] == [
+        "CLOSED",
+        "SYN-SENT",
+        "ESTABLISHED",
+        "FIN-WAIT-1",
+        "CLOSING",
+        "TIME-WAIT",
+    ]
+    first = client["transitions"][0]
+    assert (first["from"], first["to"], first["cause"]) == ("CLOSED", "SYN-SENT", "connect()")
+    assert first["witnesses"] == ["kernel", "table", "wire"]
+    assert (first["basis"], first["segment"]) == ("reported", 1)
+
+
+def test_what_is_not_certain_is_a_list(stories: Stories) -> None:
+    path = read(stories["odd-wire"]())["connections"][0]["endpoints"][0]["path"]
+    assert path[-1] == ["FIN-WAIT-1", "FIN-WAIT-2", "CLOSED"]
+
+
+def test_a_call_and_its_return_are_one_entry(stories: Stories) -> None:
+    calls = read(stories["normal-close"]())["calls"]
+    received = [call for call in calls if call["call"] == "recv"]
+    assert [call["result"] for call in received] == [4, 4, 0]
+    assert received[0]["t_ns"] == 65_000_000
+    assert received[0]["returned_ns"] == 84_700_000
+    assert [call["t_ns"] for call in calls] == sorted(call["t_ns"] for call in calls)
+
+
+@pytest.mark.parametrize("name", ["fin-lost"])
+def test_fates_are_told(stories: Stories, name: str) -> None:
+    segments = read(stories[name]())["connections"][0]["segments"]
+    assert [s["fate"] for s in segments][3:6] == ["dropped", "delivered", "duplicated"]
+    assert segments[3]["delivered_ns"] is None
+    assert segments[4]["retransmission"] is True
+
+
+def test_several_runs_stand_in_one_document(stories: Stories) -> None:
+    told = [stories[name]().judged() for name in ("normal-close", "fin-lost")]
+    document = json.loads(dump(runs([run_document(judged) for judged in told])))
+    assert set(document) == {"schema", "runs"}
+    assert [run["scenario"] for run in document["runs"]] == ["normal-close", "fin-lost"]
+
+
+def test_hostile_text_stays_within_its_string(stories: Stories) -> None:
+    text = dump(run_document(stories["two-connections"]().judged()))
+    assert text.isascii()
+    assert "\x1b" not in text

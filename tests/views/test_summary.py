@@ -1,0 +1,74 @@
+"""A run in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tcpwatch.model.timeline import Expectation, Verdict
+from tcpwatch.views.summary import count_lines, foot_lines, head_lines, render, runs_table
+from tcpwatch.views.wording import Wording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.views.conftest import Story
+
+    Stories = dict[str, Callable[[], Story]]
+WORDING = Wording()
+
+
+def test_a_failed_expectation_shows_its_difference(stories: Stories) -> None:
+    text = render(foot_lines(stories["fin-lost"]().judged(), 80, WORDING))
+    assert "FIN-WAIT-1 > FIN-WAIT-2  as expected\n" in text
+    assert "CLOSE-WAIT  NOT as expected\n" in text
+    assert "\n    - LAST-ACK\n" in text
+    assert "FAIL in 1.4 s\n  server: the witnessed path ends in CLOSE-WAIT" in text
+
+
+def test_transitions_are_counted_by_how_many_saw_them(stories: Stories) -> None:
+    text = render(count_lines(stories["normal-close"]().judged(), 200, WORDING))
+    assert text == (
+        "10 transitions: 8 seen by all three witnesses, 2 by two (kernel cannot see TIME-WAIT; "
+        "kernel: a request socket emits no event)\n"
+    )
+
+
+def test_an_expectation_of_an_end_that_was_not_seen_is_told_too(stories: Stories) -> None:
+    judged = stories["normal-close"]().judged()
+    missing = Expectation("client 2", "CLOSED > SYN-SENT", None, "no such connection was seen")
+    text = render(foot_lines(replace(judged, expectations=(missing,)), 80, WORDING))
+    assert "client 2  CLOSED > SYN-SENT  cannot be told\n    no such connection was seen\n" in text
+
+
+def test_the_second_connections_expectation_stands_at_its_path(stories: Stories) -> None:
+    judged = stories["two-connections"]().judged()
+    expected = (Expectation("client", "...", met=True), Expectation("client 2", "...", met=False))
+    text = render(foot_lines(replace(judged, expectations=expected), 80, WORDING))
+    assert "#1 client  CLOSED > SYN-SENT > ESTABLISHED  as expected\n" in text
+    assert "#2 client  CLOSED > SYN-SENT > ESTABLISHED  NOT as expected\n" in text
+
+
+def test_a_missing_witness_is_told_with_the_reason(stories: Stories) -> None:
+    record = stories["normal-close"]().record()
+    kernel, *others = record.sources
+    absent = {**kernel, "available": False, "detail": "tracefs needs root"}
+    text = render(head_lines(replace(record, sources=(absent, *others)), 80, WORDING))
+    assert "witnesses: table, wire\nwithout kernel: tracefs needs root\n" in text
+
+
+def test_several_runs_are_a_table_with_totals(stories: Stories) -> None:
+    runs = [stories[name]().judged() for name in ("normal-close", "fin-lost", "odd-wire")]
+    assert "".join(line + "\n" for line in runs_table(runs, 100)) == (
+        "PASS            0.3 s  normal-close\n"
+        "FAIL            1.4 s  fin-lost     server: the witnessed path ends in CLOSE-WAIT,"
+        " LAST-ACK was\n"
+        "                        expected\n"
+        "INCONCLUSIVE    0.3 s  odd-wire     kernel lost 3 events\n"
+        "3 runs: 1 passed, 1 failed, 1 inconclusive\n"
+    )
+
+
+def test_a_verdict_stands_first_on_its_line(stories: Stories) -> None:
+    judged = replace(stories["normal-close"]().judged(), verdict=Verdict.INCONCLUSIVE)
+    assert render(foot_lines(judged, 80, WORDING)).endswith("\nINCONCLUSIVE in 0.3 s\n")
