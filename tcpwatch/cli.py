@@ -7,10 +7,13 @@ Everything heavy is imported by the command that needs it: `tcpwatch --help` sta
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from tcpwatch import __version__
 from tcpwatch.errors import ExitCode, TcpwatchError
@@ -22,9 +25,17 @@ _EXIT_CODES = """\
 exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
 3 could not observe (INCONCLUSIVE); 130 interrupted"""
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""How an output refuses what is written to it once it is open."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status."""
+    """Runs one command; the exit status. ``argv`` None: as the whole of this process."""
+    if argv is None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
+    if sys.stdout is None:  # it was closed before we were started
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - it stays
     try:
         arguments = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
@@ -33,12 +44,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TcpwatchError as error:
         return _complain(error)
     except KeyboardInterrupt:
+        print("tcpwatch: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has gone: nothing more to say, not even at exit when stdout is flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever read us has gone: nothing more to say.
+        _forget_stdout()
         return ExitCode.INTERRUPTED
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _forget_stdout()
+        reason = f"cannot write the output: {error.strerror}"
+        return _complain(TcpwatchError(reason, "make room, or name another file", ExitCode.USAGE))
+    finally:
+        if argv is None:  # the answer is given: a signal changes it no more
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
     return status
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM.
+
+    Once a KeyboardInterrupt itself, by class, has left an exec() (that is how a dataclass is made),
+    Python kills itself with SIGINT at its end, whoever caught it (pythonrun.c, run_eval_code_obj).
+    """
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what follows is our own clearing up
+    raise _Stopped
+
+
+def _forget_stdout() -> None:
+    """What it still holds must not be written at exit: that would fail again, with a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _complain(error: TcpwatchError) -> int:
@@ -68,6 +108,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from tcpwatch.prestart import prepare
+
+    prepare()
     from tcpwatch.running import run_scenarios
 
     return run_scenarios(arguments.scenario, _settings(arguments))
@@ -115,8 +158,15 @@ def _doctor(_arguments: argparse.Namespace) -> int:
 # ---------------------------------------------------------------------- arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong as every error is told: in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise TcpwatchError(message, f"see `{self.prog} --help`", ExitCode.USAGE)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tcpwatch",
         description="A debugger for TCP's state machine on real kernels.",
         epilog=f"Begin with: tcpwatch run simultaneous-close\n\n{_EXIT_CODES}",
@@ -163,9 +213,7 @@ def _add_choice(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("what is played")
     group.add_argument("--all", action="store_true", help="every scenario there is")
     group.add_argument("--topic", metavar="T", help="every scenario of a topic")
-    group.add_argument(
-        "--repeat", type=_positive, default=1, metavar="N", help="play each N times"
-    )
+    group.add_argument("--repeat", type=_positive, default=1, metavar="N", help="play each N times")
     group.add_argument(
         "--timeout",
         type=_seconds,
@@ -209,24 +257,31 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    number = _number(text)
     if not 0 < number < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return number
 
 
 def _milliseconds(text: str) -> float:
-    number = float(text)
+    number = _number(text)
     if not 0 <= number <= 60_000:
-        raise argparse.ArgumentTypeError(f"{text} is not within 0 and 60000 ms")
+        raise argparse.ArgumentTypeError(f"{text!r} is not within 0 and 60000 ms")
     return number
+
+
+def _number(text: str) -> float:
+    """NaN, which is within no limits, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _witnesses(text: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, TextIO
@@ -89,7 +89,6 @@ def replay_recordings(names: Sequence[str], settings: Settings) -> int:
     """Shows recordings again; the command's exit status is that of the runs they recorded."""
     with ExitStack() as stack:
         outputs = stack.enter_context(_outputs(settings))
-        stack.enter_context(_signals(interrupting=True))
         runs = 0
         for name in names:
             for recording in _read(name):
@@ -236,6 +235,10 @@ class _Outputs:
     def replay(self, recording: Recording) -> None:
         """A recording's events through the same tracker to the same sinks."""
         record = recording.record
+        if not recording.complete:
+            # A check that failed, a problem, what was lost: all that stood in the foot.
+            cut_off = "the recording is cut off before its end"
+            record = replace(record, inconclusive=(*record.inconclusive, cut_off))
         tracker = Tracker(
             roles=record.roles,
             attending=[str(one["name"]) for one in record.sources if one.get("available")],
@@ -273,7 +276,7 @@ class _Outputs:
             lines = table_lines(self._judged, settings.width, Wording(settings.ascii_only))
             self._say(render(lines, colour=settings.colour, ascii_only=settings.ascii_only))
         if self.interrupted and not self._settings.quiet:
-            print("tcpwatch: interrupted", file=sys.stderr)
+            sys.stderr.write("tcpwatch: interrupted\n")
 
     def _tell_folded(self, ladder: str) -> None:
         judged = self._judged[-1]
@@ -281,9 +284,7 @@ class _Outputs:
             self._say(f"{ladder}\n")
         seconds = judged.record.end_ns / 1e9
         count = f"{len(self._judged):>5}"
-        self._say(
-            f"{count}  {judged.record.scenario}  {judged.verdict.name}  {seconds:.2f} s\n"
-        )
+        self._say(f"{count}  {judged.record.scenario}  {judged.verdict.name}  {seconds:.2f} s\n")
 
     def _separate(self) -> None:
         if self._shown:
@@ -296,7 +297,10 @@ class _Outputs:
 
 
 def _into(held: io.StringIO) -> Callable[[str], None]:
-    return lambda text: None if held.write(text) else None
+    def say(text: str) -> None:
+        held.write(text)
+
+    return say
 
 
 class _Keeper:
@@ -354,8 +358,8 @@ def _outputs(settings: Settings) -> Iterator[_Outputs]:
 
 
 @contextmanager
-def _signals(*, interrupting: bool = False) -> Iterator[threading.Event]:
-    """SIGINT, SIGTERM and SIGHUP as a wish that is heeded between two steps, never in the middle of one.
+def _signals() -> Iterator[threading.Event]:
+    """SIGINT, SIGTERM and SIGHUP as a wish that is heeded between two steps, never within one.
 
     A KeyboardInterrupt between making something and remembering to unmake it would leave it behind.
     """
@@ -363,12 +367,10 @@ def _signals(*, interrupting: bool = False) -> Iterator[threading.Event]:
 
     def wish(_number: int, _frame: FrameType | None) -> None:
         stop.set()
-        if interrupting:
-            raise KeyboardInterrupt
 
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # ignored: by nohup(1), which is to be heeded
     before = {number: signal.signal(number, wish) for number in numbers}
     try:
         yield stop

@@ -12,12 +12,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tcpwatch.errors import TcpwatchError
-from tcpwatch.lab.player import Lab, Performance
+from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.lab.player import Lab, Loading, Performance
 from tcpwatch.lab.scenario import Scenario
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import judge
@@ -66,10 +66,8 @@ class _Order:
 
     def ready(self, marks: Sequence[Callable[[], int]], wait_s: float) -> Iterator[Observation]:
         """Waits at most so long for something new, then gives what every source has passed."""
-        try:
+        with suppress(queue.Empty):
             self._push(self.waiting.get(timeout=wait_s))
-        except queue.Empty:
-            pass
         # The marks come before the queue: what lies before a mark has been put into it by then.
         passed_ns = min((mark() for mark in marks), default=time.monotonic_ns())
         while True:
@@ -115,9 +113,10 @@ class Session:
 
         Whatever happens, all that was opened is closed, and the sinks are finished.
         """
-        play = self._scenario.load()
+        play = self._load()
         with ExitStack() as stack:
             stage = Stage(self._options, self._observe)
+            stack.callback(self._join)
             stack.callback(stage.close)
             if not any(witness.available for witness in stage.witnesses):
                 raise TcpwatchError(
@@ -130,7 +129,7 @@ class Session:
                     attending=[a.name for a in stage.witnesses if a.available],
                 )
             self._marks = [stage.watermark]
-            self._watch(stage, stack)
+            self._watch(stage)
             for sink in self._sinks:
                 sink.begin(record)
             self._t0_ns = self._last_change_ns = time.monotonic_ns()
@@ -152,6 +151,21 @@ class Session:
             finally:
                 stage.stop_play()
             return self._finish(record)
+
+    def _load(self) -> Callable[[Lab], None]:
+        """The scenario's play. Raises TcpwatchError, or Interrupted, also where it never ends."""
+        loading = Loading(self._scenario)
+        deadline = time.monotonic() + self._options.timeout_s
+        while not loading.ended.wait(_TICK_S):
+            if self._stop.is_set():
+                raise Interrupted
+            if time.monotonic() > deadline:
+                raise TcpwatchError(
+                    f"{loading.where}: the file itself does not end (--timeout)",
+                    "the scenario cannot be loaded",
+                    ExitCode.USAGE,
+                )
+        return loading.result()
 
     def _follow(self, performance: Performance, stage: Stage, record: RunRecord) -> RunRecord:
         """Pumps events until the play is over and what it caused has come to rest."""
@@ -248,7 +262,7 @@ class Session:
 
     # ------------------------------------------------------------------ the witnesses
 
-    def _watch(self, stage: Stage, stack: ExitStack) -> None:
+    def _watch(self, stage: Stage) -> None:
         for source in stage.sources:
             self._sources.append(source)
             self._marks.append(source.watermark)
@@ -256,9 +270,12 @@ class Session:
                 target=self._listen, args=(source,), name=f"tcpwatch-{source.name}", daemon=True
             )
             self._threads.append(thread)
-            stack.callback(thread.join, 2.0)
-            stack.callback(source.close)
             thread.start()
+
+    def _join(self) -> None:
+        """Waits for the sources' threads, which end once their sources are closed."""
+        for thread in self._threads:
+            thread.join(2.0)
 
     def _listen(self, source: Source) -> None:
         """A source's thread. A witness that breaks is a gap in the evidence, and is told as one."""
@@ -291,9 +308,7 @@ class Session:
         payload = observation.payload
         if isinstance(payload, SocketSampled | Gap):
             payload = replace(payload, since_ns=payload.since_ns - self._t0_ns)
-        event = Event(
-            self._events, observation.t_ns - self._t0_ns, observation.vantage, payload
-        )
+        event = Event(self._events, observation.t_ns - self._t0_ns, observation.vantage, payload)
         with self._changed:
             happening = self._tracker.feed(event)
             self._changed.notify_all()
@@ -304,7 +319,7 @@ class Session:
     # ------------------------------------------------------------------ what a play asks
 
     def wait_for_state(self, role: str, state: TcpState, timeout_s: float) -> bool:
-        """`Observer`: until the latest connection's end of that role is for certain in the state."""
+        """`Observer`: until the latest connection's end of that role is certainly in the state."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._is_in(role, state) or self._tracker.doubt(role), timeout_s
@@ -318,9 +333,7 @@ class Session:
     def wait_until_settled(self, timeout_s: float) -> bool:
         """`Observer`: until each witness has seen the present state of both ends."""
         with self._changed:
-            return self._changed.wait_for(
-                self._tracker.settled, timeout_s
-            )
+            return self._changed.wait_for(self._tracker.settled, timeout_s)
 
     def belief(self, role: str) -> str:
         """`Observer`: the present state of that end, in words."""
@@ -341,9 +354,7 @@ class Session:
     def _record(self, stage: Stage) -> RunRecord:
         options = self._options
         missing = [
-            need
-            for need in self._scenario.needs
-            if need == "namespaces" and stage.wire is None
+            need for need in self._scenario.needs if need == "namespaces" and stage.wire is None
         ]
         return RunRecord(
             self._scenario.name,

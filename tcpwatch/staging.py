@@ -7,6 +7,7 @@ to see. Must not know what is played or what comes of it.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -58,6 +59,7 @@ class Stage:
         self.witnesses: list[Availability] = []
         self.wire: Wire | None = None
         self.port = PORT
+        self._tracing: kernel.KernelSource | None = None
         try:
             self._open(options, emit)
         except BaseException:
@@ -90,7 +92,10 @@ class Stage:
         self._note_wire(options)
 
     def _claim_index(self) -> int:
-        """The first number no other lab uses: an abstract socket's name, which dies with its holder."""
+        """The first number no other lab uses.
+
+        It is an abstract socket's name, which dies with its holder.
+        """
         if not hasattr(socket, "AF_UNIX"):
             return 0
         for index in range(_LABS):
@@ -107,9 +112,7 @@ class Stage:
             return index
         raise TcpwatchError(f"{_LABS} labs are open already", "wait for one to end")
 
-    def _open_lab(
-        self, index: int, options: Options, emit: Callable[[Observation], None]
-    ) -> None:
+    def _open_lab(self, index: int, options: Options, emit: Callable[[Observation], None]) -> None:
         ip = 6 if options.ipv6 else 4
         self.lab: Namespaces | Loopback
         try:
@@ -119,7 +122,10 @@ class Stage:
                 index=index, emit=emit, wire=options.wire, ip=ip, patience_s=options.timeout_s
             )
         except TcpwatchError as refused:
-            if options.lab == "namespace" or refused.exit_code is ExitCode.USAGE:
+            namespaces = options.lab == "namespace" or (
+                options.lab == "auto" and options.wire != "auto"
+            )
+            if namespaces or refused.exit_code is ExitCode.USAGE:
                 raise
             self.lab = Loopback.open(emit=emit, ip=ip, patience_s=options.timeout_s)
             self.port = _free_port()
@@ -129,9 +135,7 @@ class Stage:
         self._stack.callback(self.lab.close)
         self.kind, self.no_wire = "namespace", ""
         ports = {host.name: host.port for host in (self.lab.client, self.lab.server)}
-        self.wire = Wire(
-            ports, emit, latency_ms=options.latency_ms, patience_s=options.timeout_s
-        )
+        self.wire = Wire(ports, emit, latency_ms=options.latency_ms, patience_s=options.timeout_s)
         self._stack.callback(self.wire.close)
 
     def _open_kernel(self, of_lab: kernel.Predicate, options: Options) -> Availability:
@@ -141,7 +145,7 @@ class Stage:
             source = kernel.KernelSource(of_lab)
         except TcpwatchError as error:
             return Availability(KERNEL, False, error.message, error.remedy, kernel.BLIND_SPOTS)
-        self._stack.callback(source.close)
+        self._tracing = source
         self.sources.append(source)
         return Availability(KERNEL, True, "", "", kernel.BLIND_SPOTS)
 
@@ -219,7 +223,13 @@ class Stage:
 
     def close(self) -> None:
         """Closes all that was opened, the last first. Idempotent."""
+        # Both wait for the kernel most of the time, as when they were opened.
+        tracing = threading.Thread(target=self._tracing.close) if self._tracing else None
+        if tracing is not None:
+            tracing.start()
         self._stack.close()
+        if tracing is not None:
+            tracing.join()
 
 
 def examine() -> list[Availability]:

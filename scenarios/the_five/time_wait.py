@@ -29,7 +29,7 @@ def play(lab: Lab) -> None:
         last_ack.wait()
     lab.wait(client="LAST-ACK", server="TIME-WAIT")
 
-    restarted = lab.server.process("restarted server").socket()
+    restarted = lab.server.process("second").socket()
     restarted.bind(lab.port, fails=errno.EADDRINUSE)
     restarted.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     restarted.bind(lab.port)

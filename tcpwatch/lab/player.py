@@ -19,7 +19,7 @@ from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.failures import CheckFailed, LabClosed, Unsupported
 from tcpwatch.lab.host import Host
 from tcpwatch.lab.process import Process, Socket
-from tcpwatch.lab.scenario import describe, place_of
+from tcpwatch.lab.scenario import Scenario, describe, place_of
 from tcpwatch.lab.wire import Wire, WireTimeout
 from tcpwatch.tcp.state import TcpState
 
@@ -130,7 +130,7 @@ class Lab:
                 raise CheckFailed(f"{unseen}, within {patience_s:g} s")
 
     def settle(self) -> None:
-        """Until each witness has seen what has happened so far; a slow one is not waited for long."""
+        """Until each witness has seen all that happened so far; a slow one gets little time."""
         self._observer.wait_until_settled(0.25)
 
     def check(self, condition: object, message: str) -> None:
@@ -141,11 +141,43 @@ class Lab:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a play ended: by itself (all None), with a check that failed, a problem, or unsupported."""
+    """How a play ended: by itself (all None), at a failed check, with a problem, or unsupported."""
 
     problem: str | None = None
     failed_check: str | None = None
     unsupported: str | None = None
+
+
+class Loading:
+    """A scenario's file being run, in a thread of its own: its code may never end, as a play's."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._play: Callable[[Lab], None] | None = None
+        self._error: TcpwatchError | None = None
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._load, name="tcpwatch-load", daemon=True)
+        self._thread.start()
+
+    def _load(self) -> None:
+        try:
+            self._play = self._scenario.load()
+        except TcpwatchError as error:
+            self._error = error
+        finally:
+            self.ended.set()
+
+    def result(self) -> Callable[[Lab], None]:
+        """The play, once it has ended. Raises as `Scenario.load`."""
+        if self._error is not None:
+            raise self._error
+        assert self._play is not None
+        return self._play
+
+    @property
+    def where(self) -> str:
+        """The line of the file at which it stands now."""
+        return _standing(self._thread, self._scenario.path)
 
 
 class Performance:
@@ -188,8 +220,14 @@ class Performance:
     @property
     def where(self) -> str:
         """The line of the scenario at which the play stands now: for one that never ends."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        if frame is None:
-            return str(self._path)
-        lines = [f for f in traceback.extract_stack(frame) if f.filename == str(self._path)]
-        return f"{self._path}:{lines[-1].lineno}" if lines else str(self._path)
+        return _standing(self._thread, self._path)
+
+
+def _standing(thread: threading.Thread, path: Path) -> str:
+    """``file:line`` of the innermost frame of that file in which the thread is now."""
+    # There is no other way to see where another thread stands.
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001
+    if frame is None:
+        return str(path)
+    lines = [f for f in traceback.extract_stack(frame) if f.filename == str(path)]
+    return f"{path}:{lines[-1].lineno}" if lines else str(path)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +46,7 @@ class Scenario:
         found: dict[tuple[str, str], None] = {}
         for text in self.expect.values():
             elements = Pattern(text).elements
-            for before, after in zip(elements, elements[1:], strict=False):
+            for before, after in pairwise(elements):
                 if before != "..." and after != "...":
                     found[before, after] = None
         return tuple(found)
@@ -58,13 +60,15 @@ class Scenario:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # noqa: BLE001 - the user's own code may raise anything
+        except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise TcpwatchError(
                 f"{place_of(error, self.path)}: {describe(error)}",
                 "the scenario cannot be loaded",
                 ExitCode.USAGE,
             ) from error
-        play: Callable[[Lab], None] = module.play
+        play: Callable[[Lab], None] | None = getattr(module, "play", None)
+        if not callable(play):
+            raise _unusable(self.path, 1, "there is no function play(lab) once the file has run")
         return play
 
 
@@ -79,8 +83,10 @@ def place_of(error: BaseException, path: Path) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, as Python ends a traceback with it."""
-    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    """An exception in one line: its type and the first line of what it says."""
+    # A SyntaxError comes after the place and the text of the line, notes come after any other.
+    lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
+    return lines[-1] if isinstance(error, SyntaxError) else lines[0]
 
 
 def folder() -> Path:
@@ -105,7 +111,7 @@ def _order(scenario: Scenario) -> tuple[bool, str]:
 def find(name_or_file: str) -> Scenario:
     """The scenario of that name, or in that file. Raises TcpwatchError naming the nearest."""
     path = Path(name_or_file)
-    if path.suffix == ".py" or path.is_file():
+    if path.suffix == ".py" or os.path.isfile(path):  # noqa: PTH113 - Path.is_file may raise
         return read(path)
     wanted = name_or_file.strip().lower().replace("_", "-")
     known = catalogue()
@@ -117,7 +123,10 @@ def find(name_or_file: str) -> Scenario:
 
 
 def read(path: Path) -> Scenario:
-    """What a scenario's file declares, read from its text. Raises TcpwatchError with file and line."""
+    """What a scenario's file declares, read from its text.
+
+    Raises TcpwatchError with file and line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -127,7 +136,7 @@ def read(path: Path) -> Scenario:
         ) from error
     try:
         tree = ast.parse(text, str(path))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nesting
         line = getattr(error, "lineno", None) or 1
         raise TcpwatchError(
             f"{path}:{line}: {describe(error)}", "the scenario cannot be read", ExitCode.USAGE
@@ -146,12 +155,12 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
     for name, node in _constants(tree):
         try:
             value = ast.literal_eval(node)
-        except ValueError:
+        except (ValueError, TypeError, RecursionError, MemoryError):
             raise _unusable(path, node.lineno, f"{name} must be written out") from None
         if name == "EXPECT":
             expect = _expectations(path, node, value)
         elif name == "NEEDS":
-            needs = (value,) if isinstance(value, str) else tuple(value)
+            needs = _needs(path, node, value)
     if not needs and _uses_wire(tree):
         needs = ("namespaces",)
     return Scenario(
@@ -168,9 +177,13 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
 def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name):
-            if target.id in ("EXPECT", "NEEDS") and node.value is not None:
-                yield target.id, node.value
+        if (
+            isinstance(node, ast.Assign | ast.AnnAssign)
+            and isinstance(target, ast.Name)
+            and target.id in ("EXPECT", "NEEDS")
+            and node.value is not None
+        ):
+            yield target.id, node.value
 
 
 def _expectations(path: Path, node: ast.expr, value: object) -> dict[str, str]:
@@ -184,6 +197,13 @@ def _expectations(path: Path, node: ast.expr, value: object) -> dict[str, str]:
         except PatternError as error:
             raise _unusable(path, node.lineno, f"EXPECT[{role!r}]: {error}") from error
     return value
+
+
+def _needs(path: Path, node: ast.expr, value: object) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise _unusable(path, node.lineno, "NEEDS must be a name or a list of names")
+    return tuple(names)
 
 
 def _uses_wire(tree: ast.Module) -> bool:

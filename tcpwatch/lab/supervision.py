@@ -8,62 +8,30 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import tcpwatch
 from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.calls import Switchboard
 from tcpwatch.lab.failures import DeadlinePassed
 from tcpwatch.lab.host import Host
 from tcpwatch.lab.protocol import Channel, Message
 from tcpwatch.model.witness import Observation
+from tcpwatch.prestart import take
 
 START_S = 20.0  # to become ready; some 0.2 s are usual
 _END_S = 5.0  # to end by itself, before it is killed
 _PATIENCE_S = 30.0
-
-# Takes this very copy of the package, and nothing else of the folder it is in.
-# tcpwatch.lab is entered without its __init__, which would bring plays and wire along (70 ms).
-_PROGRAM = """
-import sys, types
-sys.path.insert(0, {folder!r})
-import tcpwatch
-lab = types.ModuleType("tcpwatch.lab")
-lab.__path__ = [tcpwatch.__path__[0] + "/lab"]
-sys.modules["tcpwatch.lab"] = lab
-from tcpwatch.lab.supervisor import main
-del sys.path[0]
-sys.path.append({folder!r})
-main({fd})
-"""
 
 
 class Started:
     """A supervisor that runs: its process, our end of its channel, its first answer."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        folder = str(Path(tcpwatch.__file__).resolve().parents[1])
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM.format(folder=folder, fd=theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # or a terminal's ctrl-C would hit it
-            )
-        except OSError as error:
-            ours.close()
-            raise TcpwatchError(f"cannot start the lab's supervisor: {error.strerror}") from error
-        finally:
-            theirs.close()
+        self.process, ours = take()
         self.channel = Channel(ours)
         try:
             self.channel.send({**config, "main": os.getpid()})

@@ -81,7 +81,10 @@ class Causes:
 
 
 def _concerns(act: _Act, four_tuple: FourTuple) -> bool:
-    """Whether a call on that socket can be about this connection; an unbound one has no address yet."""
+    """Whether a call on that socket can be about this connection.
+
+    An unbound socket has no address yet.
+    """
     if act.remote is not None and act.remote != four_tuple.remote:
         return False
     return act.local is None or act.local.port in (0, four_tuple.local.port)

@@ -83,7 +83,7 @@ class InferredEndpoint:
         if self.lost:
             if segment.rst or not segment.syn:
                 return Observed(self)
-            return InferredEndpoint(self.states).sent(segment)
+            return self._found_again(segment)
         if segment.rst:
             return self._sent_reset(segment)
         endpoint, word, repeated = self, [], False
@@ -102,8 +102,17 @@ class InferredEndpoint:
         if segment.fin and (endpoint.fin_seq is None):
             endpoint = replace(endpoint, fin_seq=segment.fin_seq)
             word.append(Stimulus.CLOSE)
-        endpoint = endpoint._advance_sent(segment)
-        return endpoint._show(word, repeated)
+        observed = endpoint._advance_sent(segment)._acknowledging(segment)
+        shown = observed.endpoint._show(word, repeated=repeated)
+        return replace(shown, steps=(*observed.steps, *shown.steps))
+
+    def _found_again(self, segment: Segment) -> Observed:
+        """Its SYN tells where it is after lost evidence; it may be one that was sent before."""
+        observed = InferredEndpoint(self.states).sent(segment)
+        steps = tuple(
+            replace(step, before=step.before | step.after & self.states) for step in observed.steps
+        )
+        return replace(observed, steps=steps)
 
     def _sent_reset(self, segment: Segment) -> Observed:
         """A RST of its own aborts; one that merely answers a stray segment changes nothing."""
@@ -136,8 +145,17 @@ class InferredEndpoint:
             last_ack_sent=segment.ack,
         )
 
-    def _show(self, word: list[Stimulus], repeated: bool) -> Observed:
-        """Applies calls that a sent segment gives away: only states that send such a segment remain."""
+    def _acknowledging(self, segment: Segment) -> Observed:
+        """What it acknowledges it has, be it data in a SYN (RFC 7413) or what nobody saw arrive."""
+        if self.rcv_nxt is None or segment.ack is None or segment.ack <= self.rcv_nxt:
+            return Observed(self)
+        endpoint = replace(self, rcv_nxt=segment.ack)
+        if self.fin_received or self.rcv_fin is None or segment.ack <= self.rcv_fin:
+            return Observed(endpoint)
+        return replace(endpoint, fin_received=True)._apply([Stimulus.FIN])
+
+    def _show(self, word: list[Stimulus], *, repeated: bool) -> Observed:
+        """Applies calls that a sent segment gives away: only states that send such a one remain."""
         endpoint, steps = self, []
         for stimulus in word:
             moved = {
@@ -187,10 +205,17 @@ class InferredEndpoint:
             return self._apply(word)
         if not segment.syn:
             return Observed(self)
-        endpoint = replace(self, irs=segment.seq, rcv_nxt=segment.seq + 1)
-        word = [Stimulus.SYN_ACK if segment.ack is not None else Stimulus.SYN]
-        endpoint, fin = endpoint._take(segment)
-        return endpoint._apply([*word, *fin])
+        # RFC 9293 would go on with the data and the FIN of such a segment; Linux drops both
+        # (tcp_rcv_synsent_state_process() in tcp_input.c), and gets them again.
+        # With Fast Open, where our SYN had data, it keeps them, as its acknowledgement then shows.
+        fast_open = segment.ack is not None and self.snd_nxt - self.iss > 1
+        endpoint = replace(
+            self,
+            irs=segment.seq,
+            rcv_nxt=segment.seq + 1,
+            rcv_fin=segment.fin_seq if segment.fin and fast_open else None,
+        )
+        return endpoint._apply([Stimulus.SYN_ACK if segment.ack is not None else Stimulus.SYN])
 
     def _got_synchronised(self, segment: Segment) -> Observed:
         """RFC 9293 3.10.7.4, in its order."""
@@ -208,6 +233,9 @@ class InferredEndpoint:
         if segment.syn and segment.seq != self.irs:
             # In TIME-WAIT only the SYN,ACK shows that it was taken for a new connection (RFC 6191).
             return self._apply([] if _S.TIME_WAIT in self.states else [Stimulus.SYN])
+        if segment.syn and _S.SYN_RECEIVED not in self.states:
+            # RFC 5961 4.2; Linux: tcp_validate_incoming() in tcp_input.c. Nothing of it counts.
+            return Observed(self)
         if segment.ack is None:
             return Observed(self)
         word: list[Stimulus] = []

@@ -26,7 +26,10 @@ _LAST_WORDS: dict[TcpState, frozenset[TcpState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One report, joined to its connection. ``opens`` marks a socket's first: it may be a new use of the tuple."""
+    """One report, joined to its connection.
+
+    ``opens`` marks a socket's first: it may be a new use of the tuple.
+    """
 
     four_tuple: FourTuple
     before: TcpState
@@ -38,13 +41,16 @@ class Report:
 
 @dataclass(slots=True)
 class KernelReports:
-    """The sockets heard of so far, by ``skaddr``, which the kernel reuses: an identity ends at CLOSED."""
+    """The sockets heard of so far, by ``skaddr``.
+
+    The kernel reuses a ``skaddr``: an identity ends at CLOSED.
+    """
 
     _known: dict[int, FourTuple] = field(default_factory=dict)
     _waiting: dict[int, list[tuple[Event, StateReported]]] = field(default_factory=dict)
 
     def read(self, event: Event, report: StateReported) -> Iterator[Report]:
-        """The reports that this event makes known: none while the port is unknown, or several at once."""
+        """The reports this event makes known: none while the port is unknown, or several."""
         if report.after is _S.LISTEN or (report.remote.port == 0 and report.before is _S.LISTEN):
             return  # a listener is no connection
         if report.before is report.after:

@@ -1,6 +1,7 @@
 """Patterns over state paths: parsed to a small automaton, matched in three values.
 
-Owns: the notation of the interface (``A > ... > B``, ``(A | B)``, ``A?``, ``A[<1s]``, ``never A[>5s]``).
+Owns: the notation of the interface: ``A > ... > B``, ``(A | B)``, ``A?``, ``A[<1s]`` and
+``never A[>5s]``.
 A path may hold uncertain elements and gaps: the answer is True or False only where every reading
 of the path agrees, else None. Must not know where a path comes from.
 """
@@ -53,7 +54,10 @@ class Dwell:
 
 @dataclass(frozen=True, slots=True)
 class PathElement:
-    """One element of a path: the possible states, for how long, whether it ended, what may be missing before."""
+    """One element of a path: the possible states, for how long, and whether it ended.
+
+    ``gap_before``: elements may be missing before it.
+    """
 
     states: frozenset[TcpState]
     dwell_ns: int = 0
@@ -98,7 +102,9 @@ class Pattern:
         self.never = bool(re.match(r"\s*never\b", text, re.IGNORECASE))
         self._automaton = _Automaton()
         self.elements: tuple[str, ...] = ()
-        parser = _Parser(text, 5 + text.lower().index("never") if self.never else 0, self._automaton)
+        parser = _Parser(
+            text, 5 + text.lower().index("never") if self.never else 0, self._automaton
+        )
         start, end = parser.parse()
         self.elements = tuple(parser.elements)
         if self.never:
@@ -117,7 +123,9 @@ class Pattern:
             configurations = {
                 after for before in configurations for after in self._after(before, element)
             }
-        answers = {(self._end in configuration) is not self.never for configuration in configurations}
+        answers = {
+            (self._end in configuration) is not self.never for configuration in configurations
+        }
         return answers.pop() if len(answers) == 1 else None
 
     def agrees_up_to(self, path: Sequence[PathElement]) -> int:
@@ -138,7 +146,9 @@ class Pattern:
 
     # ------------------------------------------------------------------ readings
 
-    def _after(self, configuration: frozenset[int], element: PathElement) -> Iterator[frozenset[int]]:
+    def _after(
+        self, configuration: frozenset[int], element: PathElement
+    ) -> Iterator[frozenset[int]]:
         """Where each reading of an uncertain element leads."""
         for state in element.states:
             sure: set[int] = set()
@@ -249,7 +259,9 @@ class _Parser:
                 automaton.empty[start].append(end)
         else:
             what = f"{token!r}" if token else "the end"
-            raise PatternError(self._text, column, f"a state, '(' or '...' is needed here, not {what}")
+            raise PatternError(
+                self._text, column, f"a state, '(' or '...' is needed here, not {what}"
+            )
         if top:
             last = self._tokens[self._at - 1]
             first = self._tokens[begun]

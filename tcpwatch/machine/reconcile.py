@@ -48,12 +48,14 @@ class PathStep:
     evidence: tuple[int, ...] = ()
     segment: int | None = None
     gap: bool = False
-    missed_since: tuple[tuple[str, int], ...] = ()  # witness -> when it had looked before it passed on
+    missed_since: tuple[
+        tuple[str, int], ...
+    ] = ()  # witness -> when it had looked before it passed on
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A witness's last word, that leaves several states open; it sees nothing more of this endpoint."""
+    """A witness's last word, leaving several states open; it sees no more of this endpoint."""
 
     states: frozenset[TcpState]
     t_ns: int
@@ -96,6 +98,8 @@ class History:
         place = self.cursor(claim.witness)
         for index in range(max(place, 0), len(self.steps)):
             step = self.steps[index]
+            if index == 0 and claim.before is not None and not claim.before & step.states:
+                continue  # it came from elsewhere: the end, not the beginning, is CLOSED
             if claim.states <= step.states and (index > place or step.states == claim.states):
                 return self._confirm(index, claim)
         return self._extend(claim, alone=alone)
@@ -108,7 +112,7 @@ class History:
         return replace(self, steps=(*self.steps[:-1], replace(self.last, states=narrowed)))
 
     def widened(self, t_ns: int, evidence: int) -> History:
-        """After lost evidence: all that is reachable from here is possible, and the path has a gap."""
+        """After lost evidence: all reachable from here is possible, and the path has a gap."""
         possible = reachable(self.last.states)
         if possible == self.last.states:
             return self
@@ -160,9 +164,7 @@ class History:
                 ways.update(paths_between(state, after))
             shortest = min((len(way) for way in ways), default=0)
             ways = {way for way in ways if len(way) == shortest}
-            before = frozenset(
-                state for state in before if ways & set(paths_between(state, after))
-            )
+            before = frozenset(state for state in before if ways & set(paths_between(state, after)))
         if not ways or not before:
             return replace(
                 self,
@@ -183,7 +185,8 @@ class History:
             frozenset({claim.witness}),
             (claim.evidence,),
             claim.segment,
-            gap=alone and (len(ways) > 1 or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)),
+            gap=alone
+            and (len(ways) > 1 or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)),
         )
         steps = (*self.steps[:-1], replace(self.last, states=before), *between, new)
         index = len(steps) - 1
@@ -228,7 +231,7 @@ _PLAIN_ENDS = frozenset(
         TcpState.TIME_WAIT,
     }
 )
-"""Where a socket that is gone went straight to CLOSED: on any longer way stands the long TIME-WAIT."""
+"""Where a socket that is gone went straight to CLOSED: any longer way has the long TIME-WAIT."""
 
 
 def _stronger(one: Basis, other: Basis) -> Basis:

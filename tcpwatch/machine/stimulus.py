@@ -10,6 +10,8 @@ from enum import Enum
 
 
 class Kind(Enum):
+    """What brings a stimulus: the local user, the peer, or time."""
+
     CALL = "call"
     SEGMENT = "segment"
     TIMER = "timer"
@@ -39,7 +41,5 @@ class Stimulus(Enum):
         return Kind.TIMER if self in _TIMERS else Kind.SEGMENT
 
 
-_CALLS = frozenset(
-    {Stimulus.PASSIVE_OPEN, Stimulus.ACTIVE_OPEN, Stimulus.CLOSE, Stimulus.ABORT}
-)
+_CALLS = frozenset({Stimulus.PASSIVE_OPEN, Stimulus.ACTIVE_OPEN, Stimulus.CLOSE, Stimulus.ABORT})
 _TIMERS = frozenset({Stimulus.USER_TIMEOUT, Stimulus.TIME_WAIT_TIMEOUT})

@@ -17,6 +17,8 @@ from tcpwatch.tcp.state import TcpState
 
 
 class Outcome(Enum):
+    """What a stimulus does to an endpoint in a given state."""
+
     MOVES = "moves"
     IGNORED = "ignored"  # it can happen, and changes no state
     ILLEGAL = "illegal"  # it cannot happen in this state: evidence of it excludes the state
@@ -114,8 +116,12 @@ def _moves() -> Iterator[Row]:
         figure=True,
     )
     yield row(_S.SYN_SENT, _T.SYN_ACK, _S.ESTABLISHED, "3.10.7.3", "ACK", figure=True)
-    yield row(_S.SYN_SENT, _T.RST, _S.CLOSED, "3.10.7.3", note="ECONNREFUSED; its ACK must cover our SYN")
-    yield row(_S.SYN_SENT, _T.USER_TIMEOUT, _S.CLOSED, "3.10.8", note="ETIMEDOUT after tcp_syn_retries")
+    yield row(
+        _S.SYN_SENT, _T.RST, _S.CLOSED, "3.10.7.3", note="ECONNREFUSED; its ACK must cover our SYN"
+    )
+    yield row(
+        _S.SYN_SENT, _T.USER_TIMEOUT, _S.CLOSED, "3.10.8", note="ETIMEDOUT after tcp_syn_retries"
+    )
 
     yield row(_S.SYN_RECEIVED, _T.ACK_OF_SYN, _S.ESTABLISHED, "3.10.7.4", figure=True)
     yield row(_S.SYN_RECEIVED, _T.CLOSE, _S.FIN_WAIT_1, "3.10.4", "FIN", figure=True)
@@ -212,7 +218,11 @@ def _moves() -> Iterator[Row]:
         _S.LAST_ACK,
     ):
         yield row(
-            state, _T.RST, _S.CLOSED, "3.10.7.4", note=reset_notes.get(state, "RFC 5961 must accept it")
+            state,
+            _T.RST,
+            _S.CLOSED,
+            "3.10.7.4",
+            note=reset_notes.get(state, "RFC 5961 must accept it"),
         )
     timeout_notes = {
         _S.FIN_WAIT_2: "not in the RFC: Linux ends an orphaned FIN-WAIT-2 after tcp_fin_timeout",
@@ -240,14 +250,32 @@ def _rest() -> Iterator[tuple[TcpState, Stimulus, Outcome, str, str]]:
     ignored, illegal = Outcome.IGNORED, Outcome.ILLEGAL
     received = (_T.RST, _T.SYN, _T.SYN_ACK, _T.ACK_OF_SYN, _T.ACK_OF_FIN, _T.FIN)
     for stimulus in received:
-        yield _S.CLOSED, stimulus, ignored, "3.10.7.1", "there is no connection: a RST answers all but a RST"
+        yield (
+            _S.CLOSED,
+            stimulus,
+            ignored,
+            "3.10.7.1",
+            "there is no connection: a RST answers all but a RST",
+        )
     for stimulus in (_T.RST, _T.SYN_ACK, _T.ACK_OF_SYN, _T.ACK_OF_FIN, _T.FIN):
-        yield _S.LISTEN, stimulus, ignored, "3.10.7.2", "a RST is dropped, an ACK is answered by a RST"
+        yield (
+            _S.LISTEN,
+            stimulus,
+            ignored,
+            "3.10.7.2",
+            "a RST is dropped, an ACK is answered by a RST",
+        )
     for stimulus in (_T.CLOSE, _T.ABORT):
         yield _S.CLOSED, stimulus, illegal, "3.10.4", "the connection does not exist"
 
     yield _S.SYN_SENT, _T.ACK_OF_SYN, ignored, "3.10.7.3", "an ACK alone does not open"
-    yield _S.SYN_SENT, _T.FIN, ignored, "3.10.7.4", "a FIN is not processed here: its place is unknown"
+    yield (
+        _S.SYN_SENT,
+        _T.FIN,
+        ignored,
+        "3.10.7.4",
+        "a FIN is not processed here: its place is unknown",
+    )
 
     sync = (
         _S.SYN_RECEIVED,
@@ -260,7 +288,13 @@ def _rest() -> Iterator[tuple[TcpState, Stimulus, Outcome, str, str]]:
         _S.TIME_WAIT,
     )
     for state in sync:
-        yield state, _T.SYN_ACK, ignored, "3.10.7.4", "a retransmission, or a challenge ACK answers (RFC 5961 4)"
+        yield (
+            state,
+            _T.SYN_ACK,
+            ignored,
+            "3.10.7.4",
+            "a retransmission, or a challenge ACK answers (RFC 5961 4)",
+        )
         if state not in (_S.SYN_RECEIVED, _S.TIME_WAIT):
             yield state, _T.SYN, ignored, "3.10.7.4", "a challenge ACK answers (RFC 5961 4)"
         if state is not _S.SYN_RECEIVED:
@@ -270,7 +304,13 @@ def _rest() -> Iterator[tuple[TcpState, Stimulus, Outcome, str, str]]:
     for state in (_S.FIN_WAIT_2, _S.TIME_WAIT):
         yield state, _T.ACK_OF_FIN, ignored, "3.10.7.4", "a duplicate acknowledgement"
     for state in (_S.FIN_WAIT_1, _S.FIN_WAIT_2, _S.CLOSING, _S.LAST_ACK, _S.TIME_WAIT):
-        yield state, _T.CLOSE, ignored, "3.10.4", "sending is already closed: close() after shutdown()"
+        yield (
+            state,
+            _T.CLOSE,
+            ignored,
+            "3.10.4",
+            "sending is already closed: close() after shutdown()",
+        )
     yield _S.TIME_WAIT, _T.USER_TIMEOUT, ignored, "3.10.8", "nothing is outstanding"
     for state in (_S.SYN_SENT, _S.SYN_RECEIVED, _S.ESTABLISHED, _S.CLOSE_WAIT):
         yield state, _T.ACK_OF_FIN, illegal, "3.10.4", "no FIN of ours is out in this state"
@@ -321,8 +361,9 @@ def edges() -> dict[tuple[TcpState, TcpState], tuple[Row, ...]]:
 
 @lru_cache(maxsize=256)
 def paths_between(before: TcpState, after: TcpState) -> tuple[tuple[TcpState, ...], ...]:
-    """The shortest ways from ``before`` to ``after``, as the states in between; () where there is none.
+    """The shortest ways from ``before`` to ``after``, as the states in between.
 
+    () where there is none.
     TIME-WAIT is never in between: it lasts too long to be overlooked, and what follows it is
     another connection. Nor are CLOSED and LISTEN, which end or begin one.
     """

@@ -37,9 +37,7 @@ from tcpwatch.model.timeline import Basis, Belief, Happening, Move, Timeline
 from tcpwatch.tcp.state import TcpState
 
 _OPENING = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECEIVED})
-_RESTING = frozenset(
-    {TcpState.CLOSED, TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.SYN_SENT}
-)
+_RESTING = frozenset({TcpState.CLOSED, TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.SYN_SENT})
 
 
 class Tracker:
@@ -195,11 +193,9 @@ class Tracker:
             return None if seen.injected else self._open_by_segment(sender, seen, t_ns)
         if seen.segment.syn and seen.segment.ack is None and not seen.injected:
             inferred = connection.side(sender.local).inferred
-            if (
-                inferred.iss is not None
-                and inferred.iss != seen.segment.seq
-                and inferred.states <= _RESTING
-            ):
+            # While the other end still holds the old connection, a SYN only draws a challenge.
+            at_rest = all(side.inferred.states <= _RESTING for side in connection.sides)
+            if inferred.iss is not None and inferred.iss != seen.segment.seq and at_rest:
                 return self._open_by_segment(sender, seen, t_ns)
         return connection
 
@@ -227,9 +223,7 @@ class Tracker:
             return self._open_by_state(four_tuple, states, t_ns)
         return connection
 
-    def _open_by_segment(
-        self, sender: FourTuple, seen: SegmentSeen, t_ns: int
-    ) -> ConnectionTrack:
+    def _open_by_segment(self, sender: FourTuple, seen: SegmentSeen, t_ns: int) -> ConnectionTrack:
         """A connection first heard of by a segment: from its beginning only where that is a SYN."""
         midway = InferredEndpoint.midway()
         if not seen.segment.syn or seen.segment.ack is not None:
@@ -245,7 +239,7 @@ class Tracker:
     def _open_by_state(
         self, four_tuple: FourTuple, states: frozenset[TcpState], t_ns: int
     ) -> ConnectionTrack:
-        """A connection first heard of by one end's state: one in SYN-RECEIVED was called, not calling."""
+        """A connection first heard of by one end's state; SYN-RECEIVED was called, not calling."""
         passive = states == {TcpState.SYN_RECEIVED}
         return self._open(four_tuple.flipped if passive else four_tuple, t_ns)
 
@@ -298,9 +292,7 @@ class Tracker:
         side.history = before.admit(claim, alone=self._attending <= {TABLE})
         return self._moves(connection, side, before)
 
-    def _moves(
-        self, connection: ConnectionTrack, side: SideTrack, before: History
-    ) -> list[Move]:
+    def _moves(self, connection: ConnectionTrack, side: SideTrack, before: History) -> list[Move]:
         """The transitions that ``side`` has now and had not before."""
         moves = []
         for index in range(1, len(side.history.steps)):

@@ -73,10 +73,8 @@ class SideTrack:
         """What its sequence numbers are shown relative to."""
         return self.first_syn or self.first_seq
 
-    def transition(
-        self, index: int, attending: frozenset[str], end_ns: int | None
-    ) -> Transition:
-        """Step ``index`` as a transition; ``end_ns`` None: not finished, so blind spots are open."""
+    def transition(self, index: int, attending: frozenset[str], end_ns: int | None) -> Transition:
+        """Step ``index`` as a transition; ``end_ns`` None: unfinished, so blind spots are open."""
         before, step = self.history.steps[index - 1], self.history.steps[index]
         hidden: list[tuple[str, str]] = []
         if end_ns is not None:
@@ -139,16 +137,15 @@ class SideTrack:
                 )
         return None
 
-    def findings(
-        self, number: int, attending: frozenset[str], end_ns: int
-    ) -> Iterator[Finding]:
+    def findings(self, number: int, attending: frozenset[str], end_ns: int) -> Iterator[Finding]:
         """Where witnesses disagree beyond their blind spots."""
         for odd in self.history.contradictions:
             path = " > ".join(str(Belief(states)) for states in odd.path)
             yield Finding(
                 "witnesses-disagree",
                 Severity.ERROR,
-                f"{odd.claim.witness} reports {Belief(odd.claim.states)}, which cannot follow {path}",
+                f"{odd.claim.witness} reports {Belief(odd.claim.states)}, "
+                f"which cannot follow {path}",
                 number,
                 self.role,
                 evidence=(odd.claim.evidence,),
@@ -163,7 +160,8 @@ class SideTrack:
                         "witness-missed",
                         Severity.WARNING,
                         f"{witness} did not see {Belief(step.states)}, which "
-                        f"{' and '.join(sorted(step.witnesses))} saw, and no blind spot explains it",
+                        f"{' and '.join(sorted(step.witnesses))} saw, "
+                        "and no blind spot explains it",
                         number,
                         self.role,
                         evidence=step.evidence,

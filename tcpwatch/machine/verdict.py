@@ -37,9 +37,7 @@ def path_elements(endpoint: Endpoint, end_ns: int) -> tuple[PathElement, ...]:
 
 def judge(record: RunRecord, timeline: Timeline) -> Judged:
     """The verdict on a finished run, with its reasons, the weightiest first."""
-    expectations = tuple(
-        _expectation(role, text, timeline) for role, text in record.expect.items()
-    )
+    expectations = tuple(_expectation(role, text, timeline) for role, text in record.expect.items())
     failures = [record.problem] if record.problem else []
     failures += record.failed_checks
     doubts = list(record.inconclusive)
@@ -96,7 +94,10 @@ def _summary(expectation: Expectation, timeline: Timeline) -> str:
 
 
 def difference(pattern: Pattern, endpoint: Endpoint, path: tuple[PathElement, ...]) -> str:
-    """Expected (-) against witnessed (+), an element a line, with the evidence at the first difference."""
+    """Expected (-) against witnessed (+), an element a line.
+
+    The evidence stands at the first difference.
+    """
     if pattern.never:
         return f"- {pattern.text}\n" + "\n".join(f"+ {belief}" for belief in endpoint.path)
     witnessed = [str(belief) for belief in endpoint.path]
@@ -104,7 +105,9 @@ def difference(pattern: Pattern, endpoint: Endpoint, path: tuple[PathElement, ..
     place = pattern.agrees_up_to(path)
     lines: list[str] = []
     told = False
-    for tag, e1, e2, w1, w2 in SequenceMatcher(a=expected, b=witnessed, autojunk=False).get_opcodes():
+    for tag, e1, e2, w1, w2 in SequenceMatcher(
+        a=expected, b=witnessed, autojunk=False
+    ).get_opcodes():
         if tag == "equal":
             lines += [f"  {text}" for text in expected[e1:e2]]
             continue
@@ -115,7 +118,10 @@ def difference(pattern: Pattern, endpoint: Endpoint, path: tuple[PathElement, ..
                 lines += _evidence(endpoint, index)
                 told = True
     if not told and endpoint.transitions:
-        lines += [f"  the last that was witnessed: {witnessed[-1]}", *_evidence(endpoint, len(witnessed) - 1)]
+        lines += [
+            f"  the last that was witnessed: {witnessed[-1]}",
+            *_evidence(endpoint, len(witnessed) - 1),
+        ]
     return "\n".join(lines)
 
 

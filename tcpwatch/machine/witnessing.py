@@ -31,12 +31,13 @@ def is_settled(history: History, witness: str) -> bool:
     """Whether ``witness`` has seen the present state, or cannot."""
     last = len(history.steps) - 1
     place = history.cursor(witness)
-    if last == 0 or place == last or witness == WIRE:
+    if last in (0, place) or witness == WIRE:
         return True
     if witness == TABLE:
         return place < 0 and history.last.states <= {TcpState.CLOSED, TcpState.LISTEN}
     return all(
-        _kernel_blind_spot(history, index) is not None for index in range(max(place, 0) + 1, last + 1)
+        _kernel_blind_spot(history, index) is not None
+        for index in range(max(place, 0) + 1, last + 1)
     )
 
 

@@ -20,7 +20,10 @@ KERNEL, TABLE, WIRE, CALLS = "kernel", "table", "wire", "calls"
 
 @dataclass(frozen=True, slots=True)
 class Vantage:
-    """Where an event was seen: by which witness, at which host (``client``, ``server``; None: midway)."""
+    """Where an event was seen: by which witness, at which host.
+
+    ``side`` is ``client`` or ``server``; None: midway.
+    """
 
     source: str
     side: str | None = None
@@ -49,7 +52,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SegmentSeen:
-    """A segment at one point of its way. ``n`` numbers segments from 1 in the order they were sent."""
+    """A segment at one point of its way. ``n`` numbers segments from 1 in order of sending."""
 
     n: int
     point: Point
@@ -92,7 +95,10 @@ class KernelNote(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KernelNoted:
-    """One of the kernel's other TCP tracepoints; ``reason`` is the kernel's number where it gives one."""
+    """One of the kernel's other TCP tracepoints.
+
+    ``reason`` is the kernel's number where it gives one.
+    """
 
     note: KernelNote
     skaddr: int
@@ -122,6 +128,8 @@ class SocketSampled:
 
 
 class CallPhase(Enum):
+    """Whether a call was seen to begin or to end; a blocking one has time in between."""
+
     CALLED = "called"
     RETURNED = "returned"
 
@@ -147,6 +155,8 @@ class UserCall:
 
 
 class ProcessChange(Enum):
+    """What befell a process of the lab."""
+
     STARTED = "started"
     FORKED = "forked"
     SIGNALLED = "signalled"  # a signal was sent to it
@@ -155,7 +165,10 @@ class ProcessChange(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessChanged:
-    """A process of the lab began, was signalled or ended (``exit_status`` or ``signal`` says how)."""
+    """A process of the lab began, was signalled or ended.
+
+    ``exit_status`` or ``signal`` says how.
+    """
 
     pid: int
     process: str

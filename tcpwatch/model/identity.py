@@ -1,6 +1,7 @@
 """Who is meant: socket addresses, the four-tuple of an endpoint, a connection across reuse.
 
-Owns: normalisation, so that the IPv6 table's ``::ffff:10.0.0.1`` meets the IPv4 table's ``10.0.0.1``.
+Owns: normalisation, so that the IPv6 table's ``::ffff:10.0.0.1`` meets the IPv4 table's
+``10.0.0.1``.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class FourTuple:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ConnectionId:
-    """One connection: the tuple from its first opener's end, and the how-manieth use of that tuple."""
+    """One connection: the tuple from its first opener's end, and which use of that tuple it is."""
 
     four_tuple: FourTuple
     generation: int = 0

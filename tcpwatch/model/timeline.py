@@ -69,7 +69,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One side of a connection. ``role`` is client or server in the lab, active or passive elsewhere."""
+    """One side of a connection.
+
+    ``role`` is client or server in the lab, active or passive elsewhere.
+    """
 
     role: str
     address: SocketAddress
@@ -107,7 +110,10 @@ class SegmentTrace:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Both ends and what went between them. ``endpoints`` are client then server (active, passive)."""
+    """Both ends and what went between them.
+
+    ``endpoints`` are client then server (active, passive).
+    """
 
     number: int  # from 1, in order of appearance
     id: ConnectionId
@@ -142,6 +148,8 @@ class Connection:
 
 
 class Severity(Enum):
+    """How much a finding weighs; an ERROR casts doubt on the timeline itself."""
+
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
@@ -149,7 +157,10 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A named oddity: witnesses that disagree beyond their blind spots, a breach of the RFC, a leak."""
+    """A named oddity.
+
+    Witnesses that disagree beyond their blind spots, a breach of the RFC, a leak.
+    """
 
     code: str  # for example witnesses-disagree
     severity: Severity
@@ -161,7 +172,10 @@ class Finding:
 
 
 class Verdict(Enum):
-    """PASS and FAIL need evidence; INCONCLUSIVE wherever a gap or a blind spot could explain the difference."""
+    """PASS and FAIL need evidence.
+
+    INCONCLUSIVE wherever a gap or a blind spot could explain the difference.
+    """
 
     PASS = "pass"
     FAIL = "fail"

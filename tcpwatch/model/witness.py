@@ -1,4 +1,7 @@
-"""What every witness says of itself before it is believed: available or why not, and its blind spots."""
+"""What every witness says of itself before it is believed: availability and blind spots.
+
+Where a witness is not available, it says why not.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from tcpwatch.model.events import Payload, Vantage
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """The answer of an honest probe. Where not available, ``detail`` says why and ``remedy`` what to do."""
+    """The answer of an honest probe.
+
+    Where not available, ``detail`` says why and ``remedy`` what to do.
+    """
 
     name: str
     available: bool
@@ -30,7 +36,7 @@ class Observation:
 
 
 class Source(Protocol):
-    """A witness at work: a blocking iterator for one thread, with a low-water mark for others to read.
+    """A witness at work: a blocking iterator for one thread, with a low-water mark for others.
 
     The session sorts all sources into one order of time. It may pass on what happened before t
     once every source's `watermark` is past t.
@@ -42,10 +48,13 @@ class Source(Protocol):
         """Yields in order of time until `close`; blocks in between."""
 
     def watermark(self) -> int:
-        """CLOCK_MONOTONIC nanoseconds before which this source will yield nothing more. Any thread."""
+        """CLOCK_MONOTONIC nanoseconds before which this source will yield no more. Any thread."""
 
     def close(self) -> None:
-        """Ends `observations`, after what was already seen, and releases everything. Idempotent, any thread."""
+        """Ends `observations`, after what was already seen, and releases everything.
+
+        Idempotent, any thread.
+        """
 
     @property
     def lost(self) -> int:

@@ -1,1 +1,1 @@
-"""TCP itself: states, sequence numbers, segments, headers, notation. Standard library only, no I/O."""
+"""TCP itself: states, sequence numbers, segments, headers, notation. Stdlib only, no I/O."""

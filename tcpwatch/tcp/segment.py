@@ -31,7 +31,10 @@ class Flags(IntFlag):
 
     @classmethod
     def from_letters(cls, letters: str) -> Flags:
-        """The inverse of `letters`; tcpdump's ``.`` also means ACK. Raises ValueError at any other letter."""
+        """The inverse of `letters`; tcpdump's ``.`` also means ACK.
+
+        Raises ValueError at any other letter.
+        """
         flags = cls(0)
         if letters == "none":
             return flags
@@ -70,7 +73,7 @@ MSS, WINDOW_SCALE, SACK_PERMITTED, SACK, TIMESTAMPS = 2, 3, 4, 5, 8
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One TCP segment. ``ack`` is None exactly when the ACK flag is not set; lengths are in octets."""
+    """One TCP segment. ``ack`` is None exactly when ACK is not set; lengths are in octets."""
 
     seq: SeqNumber
     ack: SeqNumber | None

@@ -31,9 +31,9 @@ class TcpState(Enum):
     def parse(cls, text: str) -> TcpState:
         """The state that ``text`` names, in any case and any common spelling.
 
-        Understands RFC 9293's names, Linux's (``TCP_FIN_WAIT1``), ss's (``FIN-WAIT-1``, ``UNCONN``),
-        psutil's (``FIN_WAIT1``, ``CLOSE``) and the common ``SYN_RCVD``. Raises ValueError, naming
-        the nearest state, for anything else.
+        Understands RFC 9293's names, Linux's (``TCP_FIN_WAIT1``), ss's (``FIN-WAIT-1``,
+        ``UNCONN``), psutil's (``FIN_WAIT1``, ``CLOSE``) and the common ``SYN_RCVD``. Raises
+        ValueError, naming the nearest state, for anything else.
         """
         key = text.strip().upper().replace("_", "-").removeprefix("TCP-")
         found = _ALIASES.get(key)

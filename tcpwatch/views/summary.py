@@ -188,9 +188,9 @@ def _lab(lab: dict[str, object]) -> str:
     parts = [_KINDS.get(kind, kind)]
     privilege = str(lab.get("privilege", ""))
     if privilege:
-        parts.append("as root" if privilege == "root" else privilege)
+        parts.append({"root": "as root", "user": "as a user"}.get(privilege, privilege))
     latency = lab.get("latency_ms")
-    if isinstance(latency, int | float):
+    if isinstance(latency, int | float) and kind != "loopback":  # which has no wire
         parts.append(f"{latency:g} ms one way")
     return ", ".join(parts)
 

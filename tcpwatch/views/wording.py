@@ -21,6 +21,7 @@ _UNTOLD = frozenset(
     {"socket", "bind", "setsockopt", "getsockopt", "setblocking", "settimeout", "fileno"}
     | {"getsockname", "getpeername", "fcntl", "detach"}
 )
+_PREPARING = frozenset({"bind", "setsockopt"})
 """Calls that move no state and that nobody waits in: told only where they fail."""
 
 _RECEIVING = frozenset({"recv", "recvfrom", "recvmsg", "recv_into", "read", "readn", "readline"})
@@ -60,13 +61,18 @@ class Wording:
 
     def returned(self, call: UserCall, role: str | None) -> list[Word]:
         """What a call came back with; no words where what follows shows that it succeeded."""
-        who, name = self._who(call.process, role), (Span(f"{self.safe(call.call)}()"),)
+        option = self.safe(call.arguments.partition(",")[0]) if call.call == "setsockopt" else ""
+        who, name = self._who(call.process, role), (Span(f"{self.safe(call.call)}({option})"),)
         if call.errno is not None:
             return [*who, name, *words(self.safe(call.errno), BAD)]
         result = "" if call.result is None else str(call.result)
         if call.call in _RECEIVING and call.result is not None:
             return [*who, name, *words("= EOF" if result in _EMPTY else f"= {self.safe(result)}")]
-        if call.result is None or call.call in _UNTOLD | _SHOWN_BY_STATES:
+        if call.call in _UNTOLD:
+            # The two ends' own preparations are noise; another process is there to show its calls.
+            told = call.process != role and call.call in _PREPARING
+            return [*who, name, *words("= 0")] if told else []
+        if call.result is None or call.call in _SHOWN_BY_STATES:
             return []
         if call.call in SENDING and sent_length(call.arguments) in (None, call.result):
             return []  # it took all

@@ -174,7 +174,11 @@ def test_any_text_is_a_pattern_or_a_fault_with_its_column(text: str) -> None:
     try:
         Pattern(text)
     except PatternError as error:
-        assert 0 <= error.column <= len(text)
+        column = error.column
+    else:
+        column = 0
+
+    assert 0 <= column <= len(text)
 
 
 @given(st.lists(STATES, min_size=1))

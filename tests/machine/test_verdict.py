@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -35,7 +36,7 @@ def endpoint(role: str, path: str) -> Endpoint:
     beliefs = [Belief.of(*map(TcpState.parse, word.split("|"))) for word in path.split()]
     transitions = tuple(
         Transition(before, after, n * 1_000_000, "close()", Basis.REPORTED, ("kernel",), (n,), n)
-        for n, (before, after) in enumerate(zip(beliefs, beliefs[1:], strict=False), 1)
+        for n, (before, after) in enumerate(pairwise(beliefs), 1)
     )
     return Endpoint(role, CLIENT if role == "client" else SERVER, beliefs[0], transitions)
 
