@@ -242,6 +242,7 @@ class _Outputs:
         tracker = Tracker(
             roles=record.roles,
             attending=[str(one["name"]) for one in record.sources if one.get("available")],
+            newborn_only=True,
         )
         sinks: list[Sink] = [_RecordingSink(self._jsonl)] if self._jsonl else []
         if not self._settings.silent:

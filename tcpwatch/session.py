@@ -127,6 +127,7 @@ class Session:
                 self._tracker = Tracker(
                     roles=record.roles,
                     attending=[a.name for a in stage.witnesses if a.available],
+                    newborn_only=True,
                 )
             self._marks = [stage.watermark]
             self._watch(stage)
@@ -139,7 +140,7 @@ class Session:
                 stage.wire,
                 self,
                 port=stage.port,
-                patience_s=self._options.timeout_s,
+                patience_s=self._options.timeout_s / 3,
             )
             performance = Performance(play, lab, self._scenario.path)
             try:

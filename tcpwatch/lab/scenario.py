@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tcpwatch.lab.player import Lab
 
 _WIRE_VERBS = "wire"
+_ROLE = re.compile(r"(client|server)( [1-9]\d*)?")  # "client 2": of the second connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Scenario:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        except BaseException as error:  # the user's own code may raise anything
             raise TcpwatchError(
                 f"{place_of(error, self.path)}: {describe(error)}",
                 "the scenario cannot be loaded",
@@ -117,6 +119,13 @@ def find(name_or_file: str) -> Scenario:
     known = catalogue()
     if wanted in known:
         return known[wanted]
+    beside = Path(f"{name_or_file}.py")
+    if beside.is_file():
+        raise TcpwatchError(
+            f"there is no scenario {name_or_file!r}",
+            f"did you mean the file ./{beside}?",
+            ExitCode.USAGE,
+        )
     near = get_close_matches(wanted, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "see `tcpwatch list`"
     raise TcpwatchError(f"there is no scenario {name_or_file!r}", hint, ExitCode.USAGE)
@@ -192,6 +201,10 @@ def _expectations(path: Path, node: ast.expr, value: object) -> dict[str, str]:
     ):
         raise _unusable(path, node.lineno, "EXPECT must map a role to a pattern")
     for role, text in value.items():
+        if not _ROLE.fullmatch(role):
+            raise _unusable(
+                path, node.lineno, f"EXPECT has {role!r}, which is neither client nor server"
+            )
         try:
             Pattern(text)
         except PatternError as error:
@@ -213,4 +226,5 @@ def _uses_wire(tree: ast.Module) -> bool:
 
 
 def _unusable(path: Path, line: int, why: str) -> TcpwatchError:
-    return TcpwatchError(f"{path}:{line}: {why}", "see `tcpwatch run --help`", ExitCode.USAGE)
+    remedy = "the README shows a whole scenario in ten lines"
+    return TcpwatchError(f"{path}:{line}: {why}", remedy, ExitCode.USAGE)

@@ -43,9 +43,12 @@ class Report:
 class KernelReports:
     """The sockets heard of so far, by ``skaddr``.
 
-    The kernel reuses a ``skaddr``: an identity ends at CLOSED.
+    The kernel reuses a ``skaddr``: an identity ends at CLOSED. With ``newborn_only`` a socket
+    whose first report was missed does not count: in a lab it is an orphan of an earlier one, which
+    had the same addresses, and the tracepoints are the whole host's.
     """
 
+    newborn_only: bool = False
     _known: dict[int, FourTuple] = field(default_factory=dict)
     _waiting: dict[int, list[tuple[Event, StateReported]]] = field(default_factory=dict)
 
@@ -55,6 +58,10 @@ class KernelReports:
             return  # a listener is no connection
         if report.before is report.after:
             return  # close() after shutdown(): no move
+        born = report.before in (_S.CLOSED, _S.LISTEN)
+        heard_of = report.skaddr in self._known or report.skaddr in self._waiting
+        if self.newborn_only and not (born or heard_of):
+            return
         waiting = self._waiting.setdefault(report.skaddr, [])
         if report.before is _S.CLOSED:
             waiting.clear()

@@ -47,14 +47,20 @@ class Tracker:
     roles are active and passive. ``attending`` are the witnesses that are there to see.
     """
 
-    def __init__(self, *, roles: Mapping[str, str] | None = None, attending: Iterable[str]) -> None:
+    def __init__(
+        self,
+        *,
+        roles: Mapping[str, str] | None = None,
+        attending: Iterable[str],
+        newborn_only: bool = False,
+    ) -> None:
         self._roles = dict(roles or {})
         self._attending = frozenset(attending)
         self._events: list[Event] = []
         self._connections: list[ConnectionTrack] = []
         self._by_tuple: dict[FourTuple, ConnectionTrack] = {}
         self._by_segment: dict[int, tuple[ConnectionTrack, SegmentTrack]] = {}
-        self._kernel = KernelReports()
+        self._kernel = KernelReports(newborn_only)
         self._causes = Causes()
 
     # ------------------------------------------------------------------ in

@@ -118,3 +118,18 @@ def test_a_socket_whose_end_was_lost_opens_again_at_closed() -> None:
     found = reports((S.CLOSED, S.SYN_SENT), (S.SYN_SENT, S.ESTABLISHED), (S.CLOSED, S.SYN_SENT))
 
     assert [report.opens for report in found] == [True, False, True]
+
+
+def test_in_a_lab_a_socket_whose_birth_was_not_seen_is_an_earlier_labs() -> None:
+    orphan = reports((S.LAST_ACK, S.CLOSED), of=KernelReports(newborn_only=True))
+    child = reports(
+        (S.LISTEN, S.SYN_RECEIVED),
+        (S.SYN_RECEIVED, S.ESTABLISHED),
+        of=KernelReports(newborn_only=True),
+    )
+
+    assert orphan == []
+    assert [report.after for report in child] == [
+        frozenset({S.SYN_RECEIVED}),
+        frozenset({S.ESTABLISHED}),
+    ]

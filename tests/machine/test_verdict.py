@@ -91,8 +91,10 @@ def test_a_reason_names_the_end_the_path_and_the_pattern() -> None:
 
 
 def test_a_doubt_is_told_as_one() -> None:
-    assert judge(RECORD, DOUBTFUL).reasons == (
-        "client: the witnessed path CLOSED > LISTEN or SYN-SENT may not be CLOSED > SYN-SENT",
+    (reason,) = judge(RECORD, DOUBTFUL).reasons
+
+    assert reason == (
+        "client: the witnessed path CLOSED > LISTEN or SYN-SENT may or may not be CLOSED > SYN-SENT"
     )
 
 
@@ -190,3 +192,64 @@ def test_a_transition_is_described_with_all_its_evidence() -> None:
         "at 1.500 ms; inferred; FIN received; segment 9; seen by table, wire; "
         "more may have happened before it"
     )
+
+
+LINGERING = replace(RECORD, expect={"client": "... > TIME-WAIT"})
+OVER = timeline("CLOSED SYN-SENT ESTABLISHED FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT CLOSED")
+
+
+def ended_by(end: Endpoint, segment: int | None) -> Endpoint:
+    """The same endpoint, its last transition made by that segment or by none."""
+    return replace(
+        end, transitions=(*end.transitions[:-1], replace(end.transitions[-1], segment=segment))
+    )
+
+
+@pytest.mark.parametrize("segment, verdict", [(None, Verdict.PASS), (9, Verdict.FAIL)])
+def test_who_expects_time_wait_accepts_its_timer_and_no_other_end_of_it(
+    segment: int | None, verdict: Verdict
+) -> None:
+    (connection,) = OVER.connections
+    ends = ended_by(connection.endpoints[0], segment), connection.endpoints[1]
+    witnessed = replace(OVER, connections=(replace(connection, endpoints=ends),))
+
+    assert judge(LINGERING, witnessed).verdict is verdict
+
+
+def test_a_path_that_was_cut_short_is_not_called_wrong() -> None:
+    record = replace(RECORD, expect={"client": "CLOSED > SYN-SENT > ESTABLISHED"}, problem="late")
+    (expectation,) = judge(record, GOOD).expectations
+
+    assert expectation.met is None
+    assert "-" not in expectation.explanation
+
+
+def test_a_path_that_went_wrong_before_it_was_cut_short_is() -> None:
+    record = replace(RECORD, expect={"client": "CLOSED > SYN-SENT > ESTABLISHED"}, problem="late")
+    (expectation,) = judge(record, BAD).expectations
+
+    assert expectation.met is False
+
+
+def test_nothing_expected_and_nothing_seen_is_no_pass() -> None:
+    judged = judge(replace(RECORD, expect={}), Timeline((), (), ()))
+
+    assert judged.verdict is Verdict.INCONCLUSIVE
+
+
+def test_the_difference_takes_a_run_of_any_states_as_what_it_stands_for() -> None:
+    record = replace(RECORD, expect={"client": "... > FIN-WAIT-1 > (CLOSING | LAST-ACK) > ..."})
+    (expectation,) = judge(record, OVER).expectations
+
+    assert expectation.explanation.splitlines() == [
+        "  CLOSED",
+        "  SYN-SENT",
+        "  ESTABLISHED",
+        "  FIN-WAIT-1",
+        "- (CLOSING | LAST-ACK)",
+        "  FIN-WAIT-2",
+        "  TIME-WAIT",
+        "  CLOSED",
+        "  the last that was witnessed: CLOSED",
+        "      at 6.000 ms; reported; close(); segment 6; seen by kernel",
+    ]
