@@ -11,7 +11,8 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -76,6 +77,23 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     raise _Stopped
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until it is over: for imports.
+
+    What a handler raises while a class is made, Python 3.11 turns into a RuntimeError
+    (typeobject.c, type_new_set_names).
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _forget_stdout() -> None:
     """What it still holds must not be written at exit: that would fail again, with a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -92,8 +110,9 @@ def _complain(error: TcpwatchError) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from tcpwatch.lab.scenario import catalogue
-    from tcpwatch.views.listing import list_scenarios
+    with _undisturbed():
+        from tcpwatch.lab.scenario import catalogue
+        from tcpwatch.views.listing import list_scenarios
 
     scenarios = list(catalogue().values())
     if arguments.topic is not None:
@@ -111,20 +130,23 @@ def _run(arguments: argparse.Namespace) -> int:
     from tcpwatch.prestart import prepare
 
     prepare()
-    from tcpwatch.running import run_scenarios
+    with _undisturbed():
+        from tcpwatch.running import run_scenarios
 
     return run_scenarios(arguments.scenario, _settings(arguments))
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from tcpwatch.running import replay_recordings
+    with _undisturbed():
+        from tcpwatch.running import replay_recordings
 
     return replay_recordings(arguments.file, _settings(arguments))
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from tcpwatch.tcp.state import TcpState
-    from tcpwatch.views.explain import explain_edge, explain_state
+    with _undisturbed():
+        from tcpwatch.tcp.state import TcpState
+        from tcpwatch.views.explain import explain_edge, explain_state
 
     text = " ".join(arguments.what)
     try:
@@ -146,8 +168,9 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(_arguments: argparse.Namespace) -> int:
-    from tcpwatch.staging import examine
-    from tcpwatch.views.listing import doctor_report
+    with _undisturbed():
+        from tcpwatch.staging import examine
+        from tcpwatch.views.listing import doctor_report
 
     found = examine()
     print(doctor_report(found, _width()))
@@ -175,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tcpwatch {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    listing = commands.add_parser("list", help="the scenarios: name, claim, edges, needs")
+    listing = commands.add_parser("list", help="the scenarios: name, claim, expected paths, needs")
     listing.add_argument("topic", nargs="?", metavar="TOPIC", help="only this topic")
     listing.set_defaults(command=_list)
 
@@ -320,15 +343,27 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         pcap=arguments.pcap,
         quiet=arguments.quiet,
         width=_width(),
-        colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-        ascii_only=not _encodable("─╮▶"),
+        colour=_colourful(),
+        ascii_only=_asks_for_ascii() or not _encodable("─╮▶"),
     )
+
+
+def _colourful() -> bool:
+    """On a terminal that is not known to have none, unless nobody wants them (no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stdout.isatty()
 
 
 def _width() -> int:
     import shutil
 
     return max(shutil.get_terminal_size((80, 24)).columns, 40)
+
+
+def _asks_for_ascii() -> bool:
+    """LC_ALL=C. Python writes UTF-8 even so (PEP 540), but it is the way to say: only ASCII."""
+    chosen = os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8")
+    return os.environ.get("LC_ALL") in ("C", "POSIX") and not chosen
 
 
 def _encodable(text: str) -> bool:

@@ -283,6 +283,7 @@ class _Outputs:
         judged = self._judged[-1]
         if judged.verdict is not Verdict.PASS:
             self._say(f"{ladder}\n")
+        self._shown = True
         seconds = judged.record.end_ns / 1e9
         count = f"{len(self._judged):>5}"
         self._say(f"{count}  {judged.record.scenario}  {judged.verdict.name}  {seconds:.2f} s\n")

@@ -354,9 +354,6 @@ class Session:
 
     def _record(self, stage: Stage) -> RunRecord:
         options = self._options
-        missing = [
-            need for need in self._scenario.needs if need == "namespaces" and stage.wire is None
-        ]
         return RunRecord(
             self._scenario.name,
             self._scenario.claim,
@@ -372,7 +369,6 @@ class Session:
             tuple(_source(availability) for availability in stage.witnesses),
             self._scenario.expect,
             stage.roles(),
-            inconclusive=tuple(f"the loopback lab has no {need}" for need in missing),
         )
 
     def _with_losses(self, record: RunRecord) -> tuple[dict[str, object], ...]:

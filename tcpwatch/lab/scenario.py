@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,17 +40,6 @@ class Scenario:
     expect: dict[str, str]
     needs: tuple[str, ...]
     path: Path
-
-    @property
-    def edges(self) -> tuple[tuple[str, str], ...]:
-        """The pairs of states that stand beside each other in what it expects, each once."""
-        found: dict[tuple[str, str], None] = {}
-        for text in self.expect.values():
-            elements = Pattern(text).elements
-            for before, after in pairwise(elements):
-                if before != "..." and after != "...":
-                    found[before, after] = None
-        return tuple(found)
 
     def load(self) -> Callable[[Lab], None]:
         """Runs the file and gives its ``play``. Raises TcpwatchError with the file and line."""
@@ -120,7 +108,7 @@ def find(name_or_file: str) -> Scenario:
     if wanted in known:
         return known[wanted]
     beside = Path(f"{name_or_file}.py")
-    if beside.is_file():
+    if os.path.isfile(beside):  # noqa: PTH113 - as above
         raise TcpwatchError(
             f"there is no scenario {name_or_file!r}",
             f"did you mean the file ./{beside}?",
@@ -175,7 +163,7 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
     return Scenario(
         path.stem.replace("_", "-"),
         path.resolve().parent.name.replace("_", "-"),
-        (after if colon else claim).strip(),
+        (after if colon else claim).strip().removesuffix("."),
         description.strip(),
         expect,
         needs,

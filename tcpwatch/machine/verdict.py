@@ -58,7 +58,7 @@ def judge(record: RunRecord, timeline: Timeline) -> Judged:
         if expectation.met is False:
             reason = f"{expectation.endpoint}: {_summary(expectation, timeline)}"
             (doubts if losses else failures).append(reason)
-        elif expectation.met is None and not (cut_short and failures):
+        elif expectation.met is None and not cut_short:
             doubts.append(f"{expectation.endpoint}: {_summary(expectation, timeline)}")
     if doubts:
         doubts += losses

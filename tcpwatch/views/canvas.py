@@ -7,6 +7,7 @@ Must not know what is drawn.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -23,6 +24,9 @@ class Span(NamedTuple):
 
 Word = tuple[Span, ...]
 """What a line is not broken within."""
+
+_PART = re.compile(r".+?(?:[ (,]+|$)", re.DOTALL)
+"""A part of a word that is too long: up to a blank, a bracket or a comma."""
 
 
 def visible(text: str, *, ascii_only: bool = False) -> str:
@@ -57,21 +61,21 @@ def words(text: str, style: str = PLAIN) -> list[Word]:
 def wrap(content: Sequence[Word], width: int, indent: int = 0) -> list[list[Span]]:
     """The words on as few lines as they need; the second and later ones indented.
 
-    A word that no line can hold is cut into pieces.
+    A word that fits a line only without the indent gets it; one that no line can hold is cut into
+    pieces: between its spans, else after a blank or a bracket, else anywhere.
     """
     indent = min(indent, width // 2)
     lines: list[list[Span]] = []
     line: list[Span] = []
     used = 0
     for whole in content:
-        first = not lines and not line
-        whole_fits = _length(whole) <= (width if first else width - indent)
-        pieces = [whole] if whole_fits else _pieces(whole, max(width - indent, 2))
+        pieces = [whole] if _length(whole) <= width else _pieces(whole, width, indent)
         for number, word in enumerate(pieces):
             length = _length(word)
             if line and (number or used + 1 + length > width):
                 lines.append(line)
-                line, used = [Span(" " * indent), *word] if indent else [*word], indent
+                used = max(min(indent, width - length), 0)
+                line = [Span(" " * used), *word] if used else [*word]
             else:
                 line.extend([Span(" "), *word] if line else word)
                 used += 1 if used else 0
@@ -79,23 +83,35 @@ def wrap(content: Sequence[Word], width: int, indent: int = 0) -> list[list[Span
     return [*lines, line] if line else lines
 
 
-def _length(word: Word) -> int:
+def _length(word: Sequence[Span]) -> int:
     return sum(width_of(span.text) for span in word)
 
 
-def _pieces(word: Word, width: int) -> list[Word]:
-    pieces: list[Word] = []
-    piece: list[Span] = []
-    room = width
+def _pieces(word: Word, width: int, indent: int) -> list[Word]:
+    """The word in pieces that leave room for the indent, or at least fit the width."""
+    room = max(width - indent, 2)
+    pieces: list[list[Span]] = []
     for text, style in word:
-        for character in text:
-            length = width_of(character)
-            if length > room:
-                pieces.append(tuple(piece))
-                piece, room = [], width
-            piece.append(Span(character, style))
-            room -= length
-    return [*pieces, tuple(piece)]
+        for part in _PART.findall(text):
+            length = width_of(part.rstrip(" "))
+            if pieces and _length(pieces[-1]) + length <= room:
+                pieces[-1].append(Span(part, style))
+            elif length <= width:
+                pieces.append([Span(part, style)])
+            else:
+                pieces += [[Span(cut, style)] for cut in _cut(part, room)]
+    for piece in pieces:
+        piece[-1] = piece[-1]._replace(text=piece[-1].text.rstrip(" "))
+    return [tuple(piece) for piece in pieces]
+
+
+def _cut(text: str, width: int) -> list[str]:
+    cuts = [""]
+    for character in text:
+        if cuts[-1] and width_of(cuts[-1] + character) > width:
+            cuts.append("")
+        cuts[-1] += character
+    return cuts
 
 
 def joined(spans: Iterable[Span], *, colour: bool, ascii_only: bool) -> str:

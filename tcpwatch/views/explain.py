@@ -7,7 +7,7 @@ says. How one gets in and out is read from the transition table. Must not know a
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -170,6 +170,12 @@ ABOUT: dict[TcpState, About] = {
 }
 """What there is to say of each state."""
 
+_THE_RFCS: dict[tuple[TcpState, Stimulus], str] = {
+    (_S.LISTEN, _T.ACTIVE_OPEN): "Only in the RFC: its user changes a listening connection into "
+    "an active one, by an active OPEN or by SEND.",
+}
+"""What the sockets' word for a stimulus would tell wrongly."""
+
 _STIMULI: dict[Stimulus, str] = {
     _T.PASSIVE_OPEN: "The application is ready to be called: bind() and listen().",
     _T.ACTIVE_OPEN: "The application calls: connect().",
@@ -221,7 +227,7 @@ def explain_edge(before: TcpState, after: TcpState, width: int) -> str:
     page.title(f"{before} > {after}", "")
     for row in rows:
         page.heading(f"{row.stimulus.value} (RFC 9293 {row.section})")
-        page.text(_STIMULI[row.stimulus])
+        page.text(_THE_RFCS.get((row.state, row.stimulus), _STIMULI[row.stimulus]))
         for line in _particulars(row, after):
             page.text(line)
     page.heading(f"Then, in {after}")
@@ -296,13 +302,20 @@ def _no_edge(before: TcpState, after: TcpState) -> TcpwatchError:
         if end in _ends(row)
     )
     ways = [way for way in paths_between(before, after) if way] if before is not after else []
-    by_way = " or ".join(" > ".join(map(str, way)) for way in ways)
-    detour = f" (only by way of {by_way})" if by_way else ""
+    detour = f" ({_detour(ways)})" if ways else ""
     return TcpwatchError(
         f"there is no transition from {before} to {after}{detour}",
         f"{before} leads to {', '.join(leaving)}",
         ExitCode.USAGE,
     )
+
+
+def _detour(ways: Sequence[tuple[TcpState, ...]]) -> str:
+    """How to get there all the same: of several long ways one, the most usual."""
+    if all(len(way) == 1 for way in ways):
+        return f"only by way of {' or '.join(str(state) for (state,) in ways)}"
+    way = max(ways, key=lambda way: TcpState.ESTABLISHED in way)
+    return f"the shortest way is by {' > '.join(map(str, way))}"
 
 
 class _Page:

@@ -16,15 +16,15 @@ from tcpwatch.model.timeline import Happening, Judged, RunRecord
 from tcpwatch.views.canvas import Canvas, Span, width_of, words, wrap
 from tcpwatch.views.lanes import Lanes, Mark
 from tcpwatch.views.layout import Layout, Line
-from tcpwatch.views.moment import Deed, Telling, side_of
+from tcpwatch.views.moment import Before, Deed, Telling, side_of
 from tcpwatch.views.palette import BOLD, DIM
 from tcpwatch.views.summary import foot_lines, head_lines
 from tcpwatch.views.wording import Wording
 
 _MS = 1_000_000
-_TIME = 5  # cells of a time in ms, right-aligned
 _WIDEST = 120
 _NARROWEST = 40
+_WIDE_STATE = 14  # cells of "> SYN-RECEIVED"
 _PAUSE_NS = 1_500_000  # on a busy machine two witnesses of one deed lie a millisecond apart
 LONGEST_MOMENT_NS = 4 * _MS  # well below the way from end to end, or cause and effect would merge
 _PATIENCE_NS = 250 * _MS
@@ -36,25 +36,30 @@ class Columns:
     """Where the columns stand, in cells."""
 
     width: int
+    time: int  # the width of a time in ms, right-aligned
     side: tuple[int, int]  # the widths of the two state columns
     wire: int  # the width between them
 
     @classmethod
     def within(cls, width: int) -> Columns:
-        """Shares out a terminal's width: at 80 each column holds what it usually has to."""
+        """Shares out a terminal's width: at 80 each column holds what it usually has to.
+
+        Where it is narrow the names of states stay whole, at the cost of the wire and its labels.
+        """
         width = min(max(width, _NARROWEST), _WIDEST)
-        room = width - _TIME - 3
+        time = 5 if width >= 50 else 4
+        room = width - time - 3
         if width < 80:
-            wire = max(14, room * 22 // 72)
+            wire = max(8, min(room - 2 * _WIDE_STATE, 22))
             left = (room - wire) // 2
         else:
             left = 24 + (width - 80) // 5
             wire = room - left - min(26 + (width - 80) // 5, 32)
-        return cls(width, (left, room - wire - left), wire)
+        return cls(width, time, (left, room - wire - left), wire)
 
     @property
     def left(self) -> int:
-        return _TIME + 1
+        return self.time + 1
 
     @property
     def middle(self) -> int:
@@ -98,7 +103,7 @@ class Ladder:
         self._roles = ["client", "server"]
         self._addresses: dict[int, str] = {}
         self._connections: dict[int, None] = {}  # those seen, in order
-        self._bursts: dict[int, int] = {}
+        self._before = Before()
         self._time = ""
 
     def begin(self, record: RunRecord) -> None:
@@ -175,23 +180,25 @@ class Ladder:
             if isinstance(happening.event.payload, SegmentSeen):
                 break
         columns, canvas = self._columns, self._canvas()
-        canvas.put(_TIME - 2, "ms", DIM)
+        canvas.put(columns.time - 2, "ms", DIM)
         canvas.put(columns.middle + (columns.wire - 8) // 2, "segments", DIM)
-        long: list[list[Span]] = []
-        for side, role in enumerate(self._roles):
-            address = self._addresses.get(side, "")
+        ends = [(role, self._addresses.get(side, "")) for side, role in enumerate(self._roles)]
+        long = any(
+            len(role) + 1 + width_of(address) > columns.side[side]
+            for side, (role, address) in enumerate(ends)
+        )
+        for side, (role, address) in enumerate(ends):
             text = [Span(role, BOLD), Span(" "), Span(address, DIM)]
-            if len(role) + 1 + width_of(address) > columns.side[side]:
-                long += wrap([(text[0],), (text[2],)], self._width)
+            if long:
+                self._print_all(wrap([(text[0],), (text[2],)], self._width))
                 text = text[:1]
             canvas.write(columns.at(side), text)
-        self._print_all(long)
         self._emit(canvas)
 
     def _draw(self, moment: Sequence[Happening]) -> None:
         self._meet(moment)
         many = len(self._connections) > 1
-        telling = Telling(moment, self._wording, self._bursts, many=many)
+        telling = Telling(moment, self._wording, self._before, many=many)
         time = str(round(moment[0].event.t_ns / _MS))
         for line in Layout().place(telling.entries()):
             self._draw_line(line, time)
@@ -255,8 +262,13 @@ class Ladder:
         """A new line; its time stands there only where it differs from the line above."""
         canvas = self._canvas()
         if time != self._time:
-            canvas.put(max(_TIME - len(time), 0), time, DIM)
             self._time = time
+            room = self._columns.time
+            canvas.put(max(room - len(time), 0), time, DIM)
+            if len(time) > room:  # it would touch the words
+                self._lanes.pass_through(canvas)
+                self._emit(canvas)
+                return self._canvas()
         return canvas
 
     def _emit(self, canvas: Canvas) -> None:

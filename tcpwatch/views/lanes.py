@@ -172,12 +172,16 @@ class Lanes:
         pen.put(end, tip, arrow.style if tip in "▶◀" else LINE)
         label_at = self._label_at(forward=arrow.forward)
         lanes = self._lanes(forward=arrow.forward)
-        room = min(end, self._distance(max(lanes)) if lanes else end) - label_at - 1
-        label = next((text for text in arrow.labels if width_of(text) <= room), "")
+        stop = min(end, self._distance(max(lanes)) if lanes else end)
+        label = _fullest(arrow.labels, stop - label_at - 1)
         if label:
             pen.put(label_at - 1, " ", "")
             pen.text(label_at, label, arrow.style)
             pen.put(label_at + width_of(label), " ", "")
+            return
+        # Without the blanks around it, rather than not at all.
+        label_at = max(label_at - _LABEL_AT, 1)
+        pen.text(label_at, _fullest(arrow.labels, stop - label_at), arrow.style)
 
     def _write(self, pen: _Pen, end: int, mark: Mark, sign: str) -> None:
         pen.put(end, sign, mark.style)
@@ -231,3 +235,8 @@ class Lanes:
 
     def _pen(self, canvas: Canvas, arrow: Arrow) -> _Pen:
         return _Pen(canvas, self._left, self._width, arrow.forward)
+
+
+def _fullest(labels: tuple[str, ...], room: int) -> str:
+    """The first label that fits; nothing where none does."""
+    return next((label for label in labels if width_of(label) <= room), "")

@@ -6,19 +6,22 @@ was asked.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from tcpwatch.model.witness import Availability
-from tcpwatch.views.canvas import visible
+from tcpwatch.views.canvas import Span, Word, joined, visible, words, wrap
+from tcpwatch.views.wording import title
 
 _NARROWEST = 40  # columns
-_INDENT = " " * 6  # of what stands under a scenario: a whole path then fits 80 columns
+_UNSETTLED = "what a missing witness alone could settle is INCONCLUSIVE, never PASS"
+_INDENT = " " * 4  # of what stands under a scenario
 
 
 class ScenarioLike(Protocol):
-    """What there is to list of a scenario. ``edges`` are pairs of states; ``needs`` in words."""
+    """What there is to list of a scenario. ``expect``: role to pattern; ``needs`` in words."""
 
     @property
     def name(self) -> str: ...
@@ -30,14 +33,14 @@ class ScenarioLike(Protocol):
     def claim(self) -> str: ...
 
     @property
-    def edges(self) -> tuple[tuple[str, str], ...]: ...
+    def expect(self) -> dict[str, str]: ...
 
     @property
     def needs(self) -> tuple[str, ...]: ...
 
 
 def list_scenarios(scenarios: Sequence[ScenarioLike], width: int) -> str:
-    """Each scenario by topic: name and claim, and under it what it covers and needs."""
+    """Each scenario by topic: name and claim, under it both ends' paths and what it needs."""
     if not scenarios:
         return "there are no scenarios"
     width = max(width, _NARROWEST)
@@ -66,7 +69,7 @@ def doctor_report(availabilities: Sequence[Availability], width: int) -> str:
             lines += _paragraph(f"blind to {spot}", indent, width)
     missing = [visible(one.name) for one in availabilities if not one.available]
     lines += ["", f"not available: {', '.join(missing)}" if missing else "all are available"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_paragraph(_UNSETTLED, "", width)])
 
 
 def _by_topic(scenarios: Iterable[ScenarioLike]) -> Iterable[tuple[str, list[ScenarioLike]]]:
@@ -78,23 +81,28 @@ def _by_topic(scenarios: Iterable[ScenarioLike]) -> Iterable[tuple[str, list[Sce
 
 
 def _scenario(scenario: ScenarioLike, name_width: int, width: int) -> list[str]:
-    lines = _entry(scenario.name, name_width, scenario.claim, width)
-    for chain in _chains(scenario.edges):
-        lines += _paragraph(chain, _INDENT, width)
+    lines = _entry(scenario.name, name_width, title(scenario.claim), width)
+    labels = [*scenario.expect, *(["needs"] if scenario.needs else [])]
+    label_width = min(max((len(visible(label)) for label in labels), default=0), width // 4)
+    for role, pattern in scenario.expect.items():
+        lines += _labelled(role, label_width, _steps(pattern), width)
     if scenario.needs:
-        lines += _paragraph(f"needs {', '.join(scenario.needs)}", _INDENT, width)
+        needs = words(visible(", ".join(scenario.needs)))
+        lines += _labelled("needs", label_width, needs, width)
     return lines
 
 
-def _chains(edges: Iterable[tuple[str, str]]) -> list[str]:
-    """The edges ``A > B``, ``B > C`` and ``D > E`` as ``A > B > C`` and ``D > E``."""
-    chains: list[list[str]] = []
-    for before, after in edges:
-        if chains and chains[-1][-1] == before:
-            chains[-1].append(after)
-        else:
-            chains.append([before, after])
-    return [" > ".join(chain) for chain in chains]
+def _labelled(label: str, label_width: int, content: Sequence[Word], width: int) -> list[str]:
+    """A label in its column, what it labels beside it."""
+    head: Word = (Span(_INDENT + visible(label).ljust(label_width) + " "),)
+    lines = wrap([head, *content], width, len(_INDENT) + label_width + 2)
+    return [joined(line, colour=False, ascii_only=False) for line in lines]
+
+
+def _steps(pattern: str) -> list[Word]:
+    """What a pattern may be broken between: a ``>`` stays with the state that it leads to."""
+    first, *others = re.split(r"\s+>\s+", visible(pattern))
+    return [(Span(first),), *((Span(f"> {other}"),) for other in others)]
 
 
 def _entry(name: str, name_width: int, text: str, width: int) -> list[str]:

@@ -23,9 +23,10 @@ from tcpwatch.model.events import (
     SegmentSeen,
     UserCall,
 )
-from tcpwatch.model.timeline import Happening, Move, SegmentTrace
+from tcpwatch.model.identity import SocketAddress
+from tcpwatch.model.timeline import Belief, Happening, Move, SegmentTrace, Transition
 from tcpwatch.tcp.segment import Flags
-from tcpwatch.views.canvas import Word, words
+from tcpwatch.views.canvas import Span, Word, words
 from tcpwatch.views.lanes import Arrow, Mark
 from tcpwatch.views.palette import DIM, WARN
 from tcpwatch.views.wording import SENDING, Wording, labels, segment_style
@@ -95,6 +96,23 @@ class Entry:
         )
 
 
+@dataclass(slots=True)
+class Before:
+    """What the telling of a moment needs to know of those before it."""
+
+    bursts: dict[int, int] = field(default_factory=dict)  # see `_with_bursts`
+    listening: dict[SocketAddress, str] = field(default_factory=dict)  # by which process
+    moves: dict[tuple[int, str], Transition] = field(default_factory=dict)  # each end's latest
+
+
+@dataclass(slots=True)
+class _Moved:
+    """A move to tell. ``was``: what an earlier moment told, and this one knows better."""
+
+    move: Move
+    was: Belief | None = None
+
+
 def side_of(role: str | None) -> int | None:
     """Client and active end stand on the left, server and passive end on the right."""
     match role:
@@ -113,15 +131,15 @@ class Telling:
         self,
         happenings: Sequence[Happening],
         wording: Wording,
-        bursts: dict[int, int],
+        before: Before,
         *,
         many: bool,
     ) -> None:
         self._happenings = happenings
-        self._bursts = bursts
+        self._before = before
         self._wording = wording
         self._many = many
-        self._told: list[Entry | Move] = []
+        self._told: list[Entry | _Moved] = []
         self._calls: set[str] = set()
         self._start_ns = happenings[0].event.t_ns if happenings else 0
         calls = [h.event.payload for h in happenings if isinstance(h.event.payload, UserCall)]
@@ -139,13 +157,27 @@ class Telling:
         """What is told of the moment."""
         for happening in self._happenings:
             self._fact(happening)
-            self._told.extend(happening.moves)
+            for move in happening.moves:
+                self._move(move)
         entries: list[Entry] = []
         for index, told in enumerate(self._told):
-            entry = self._place(told, index) if isinstance(told, Move) else told
+            entry = self._place(told, index) if isinstance(told, _Moved) else told
             if entry is not None:
                 entries.append(entry)
-        return _with_bursts(entries, self._bursts)
+        return _with_bursts(entries, self._before.bursts)
+
+    def _move(self, move: Move) -> None:
+        """One that only narrows what was told replaces it, or says that it does."""
+        told, end, new = _Moved(move), (move.connection, move.role), move.transition
+        old = self._before.moves.get(end)
+        self._before.moves[end] = new
+        if old is not None and old.before == new.before and new.after.states < old.after.states:
+            same = (t for t in self._told if isinstance(t, _Moved) and t.move.transition is old)
+            replaced = next(same, None)
+            if replaced is not None:
+                self._told.remove(replaced)
+            told.was = old.after if replaced is None else replaced.was
+        self._told.append(told)
 
     def _fact(self, happening: Happening) -> None:
         payload, trace = happening.event.payload, happening.segment
@@ -189,14 +221,30 @@ class Telling:
     def _call(self, call: UserCall, role: str | None) -> list[Word]:
         """One line for a call that comes back in its own moment, one at either end for others."""
         self._calls.add(call.call)
+        listener = self._listener(call)
         if call.phase is CallPhase.CALLED:
             back = self._back.get(call.call_id)
             told_by_result = back is not None and self._wording.returned(back, role)
-            return [] if told_by_result else self._wording.made(call, role, waits=back is None)
+            if told_by_result:
+                return []
+            return self._wording.made(call, role, waits=back is None, listener=listener)
         said = self._wording.returned(call, role)
         if not said and call.call == "accept" and call.call_id not in self._made:
             return [*self._wording.made(call, role), *words("returns")]
         return said
+
+    def _listener(self, call: UserCall) -> bool:
+        """Whether the call is on a socket that listens: a bound one has no peer either."""
+        listening, local = self._before.listening, call.local
+        if local is None or call.remote is not None:
+            return False
+        if call.call == "listen" and call.errno is None:
+            listening.setdefault(local, call.process)
+        found = local in listening
+        ended = call.call == "close" and call.phase is CallPhase.RETURNED
+        if ended and listening.get(local) == call.process:  # a child may hold it still
+            del listening[local]
+        return found
 
     def _segment(self, seen: SegmentSeen, trace: SegmentTrace, happening: Happening) -> None:
         sender = side_of(trace.sender) or 0
@@ -212,10 +260,11 @@ class Telling:
             entry.words = [*self._prefix(happening.connection), *words("retransmits", WARN)]
         self._told.append(entry)
 
-    def _place(self, move: Move, index: int) -> Entry | None:
+    def _place(self, moved: _Moved, index: int) -> Entry | None:
         """Puts a move beside its segment; gives it a line of its own where there is none."""
-        transition, side = move.transition, side_of(move.role)
-        said = [*self._prefix(move.connection), *self._wording.transition(transition)]
+        move, transition = moved.move, moved.move.transition
+        side = side_of(move.role)
+        said = [*self._prefix(move.connection), *self._wording.transition(transition, moved.was)]
         beside = self._beside(move, side, index)
         if beside is not None:
             beside.words = said
@@ -224,9 +273,9 @@ class Telling:
         # What a segment did, its arrow has just told.
         told = transition.segment is not None or cause.partition("(")[0] in self._calls
         if cause and not told:
-            said += words(f"({cause})", DIM)
+            said.append((Span(f"({cause})", DIM),))
         if transition.t_ns < self._start_ns - _LATE_NS:
-            said += words(f"(at {transition.t_ns // 1_000_000} ms)", DIM)
+            said.append((Span(f"(at {transition.t_ns // 1_000_000} ms)", DIM),))
         return Entry(side, said)
 
     def _beside(self, move: Move, side: int | None, index: int) -> Entry | None:

@@ -23,12 +23,13 @@ from tcpwatch.model.timeline import (
 )
 from tcpwatch.views.canvas import Span, Word, joined, words, wrap
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
-from tcpwatch.views.wording import Wording
+from tcpwatch.views.wording import Wording, title
 
 _NOTHING: Word = (Span(""),)  # sets what follows one blank further off
 Lines = list[list[Span]]
 
 _VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
+_NOT_PASSED = ((Verdict.FAIL, "failed"), (Verdict.INCONCLUSIVE, "inconclusive"))
 _KINDS = {"namespace": "namespaces"}
 _NUMBERS = ("no", "one", "two", "three")
 _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of their own
@@ -37,18 +38,18 @@ _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of the
 def head_lines(record: RunRecord, width: int, wording: Wording) -> Lines:
     """The scenario with its claim, the lab, the witnesses and those that are missing."""
     name = wording.safe(record.scenario)
-    claim = words(wording.safe(record.claim))
-    title = wrap([(Span(name, BOLD),), (Span(" "),), *claim], width)
-    if len(title) > 1:
-        title = [*wrap([(Span(name, BOLD),)], width), *wrap(claim, width)]
+    claim = words(wording.safe(title(record.claim)))
+    top = wrap([(Span(name, BOLD),), (Span(" "),), *claim], width)
+    if len(top) > 1:
+        top = [*wrap([(Span(name, BOLD),)], width), *wrap(claim, width)]
     lab = [*words("lab:", DIM), *words(wording.safe(_lab(record.lab)), DIM)]
     seen = ", ".join(_names(record, available=True)) or "none"
     witnesses = f"witnesses: {seen}"
     line = joined([Span(" ".join(s.text for w in lab for s in w))], colour=False, ascii_only=False)
     if len(line) + 4 + len(witnesses) <= width:
-        lines = [*title, [Span(f"{line}    {witnesses}", DIM)]]
+        lines = [*top, [Span(f"{line}    {witnesses}", DIM)]]
     else:
-        lines = [*title, *wrap(lab, width, 5), *wrap(words(witnesses, DIM), width, 5)]
+        lines = [*top, *wrap(lab, width, 5), *wrap(words(witnesses, DIM), width, 5)]
     for source in record.sources:
         if source.get("name") in _ABLE and not source.get("available"):
             why = str(source.get("detail") or "not available")
@@ -136,15 +137,50 @@ def verdict_lines(judged: Judged, width: int, wording: Wording) -> Lines:
     """``PASS in 0.3 s``, or another verdict and its reasons."""
     verdict = (Span(judged.verdict.value.upper(), _VERDICT_STYLES[judged.verdict]),)
     lines = wrap([verdict, *words(f"in {_seconds(judged)} s")], width)
-    for reason in judged.reasons:
+    shown, others = _shown_above(judged)
+    if shown:
+        others = [f"{' and '.join(shown)}: NOT as expected, see above", *others]
+    for reason in others:
         lines += [
             [Span("  "), *spans] for spans in wrap(words(wording.safe(reason)), max(width - 2, 4))
         ]
     return lines
 
 
+def _shown_above(judged: Judged) -> tuple[list[str], list[str]]:
+    """The ends of whom a reason only sets path against pattern again, and the other reasons."""
+    shown: list[str] = []
+    others: list[str] = []
+    unmet = [expectation for expectation in judged.expectations if expectation.met is False]
+    for reason in judged.reasons:
+        about = (e for e in unmet if reason.startswith(f"{e.endpoint}: ") and _repeats(reason, e))
+        expectation = next(about, None)
+        if expectation is None:
+            others.append(reason)
+        else:
+            shown.append(expectation.endpoint)
+    return shown, others
+
+
+def _repeats(reason: str, expectation: Expectation) -> bool:
+    return bool(expectation.explanation) and reason.endswith(f" {expectation.pattern}")
+
+
 def table_lines(runs: Sequence[Judged], width: int, wording: Wording) -> Lines:
-    """Several runs: verdict, time, scenario and the first reason; the totals under them."""
+    """Several runs, a line each; where one was played again, a line a scenario. Then the totals."""
+    scenarios: dict[tuple[str, str], list[Judged]] = {}
+    for judged in runs:
+        scenarios.setdefault((judged.record.scenario, judged.record.claim), []).append(judged)
+    if len(scenarios) < len(runs):
+        lines = _lines_of_scenarios(list(scenarios.values()), width, wording)
+    else:
+        lines = _lines_of_runs(runs, width, wording)
+    totals = _counts(runs, ((Verdict.PASS, "passed"), *_NOT_PASSED)) or "none"
+    return [*lines, *wrap(words(f"{len(runs)} runs: {totals}", BOLD), width)]
+
+
+def _lines_of_runs(runs: Sequence[Judged], width: int, wording: Wording) -> Lines:
+    """Verdict, time, scenario and the first reason."""
     names = [wording.safe(judged.record.scenario) for judged in runs]
     widest = min(max((len(name) for name in names), default=0), max(width // 2, 8))
     lines: Lines = []
@@ -157,17 +193,42 @@ def table_lines(runs: Sequence[Judged], width: int, wording: Wording) -> Lines:
             Span(name.ljust(widest) if reason else name),
         )
         lines += wrap([head, *words(reason, DIM)], width, min(24, width // 2))
+    return lines
+
+
+def _lines_of_scenarios(groups: Sequence[Sequence[Judged]], width: int, wording: Wording) -> Lines:
+    """``7 of 8 passed   normal-close   0.21 to 0.30 s   1 failed: `` and the first reason."""
+    names = [wording.safe(runs[0].record.scenario) for runs in groups]
+    passed = [
+        f"{sum(judged.verdict is Verdict.PASS for judged in runs)} of {len(runs)} passed"
+        for runs in groups
+    ]
+    widest = min(max((len(name) for name in names), default=0), max(width // 2, 8))
+    longest = max((len(text) for text in passed), default=0)
+    lines: Lines = []
+    for runs, name, text in zip(groups, names, passed, strict=True):
+        verdicts = {judged.verdict for judged in runs}
+        worst = next(v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if v in verdicts)
+        other = _counts(runs, _NOT_PASSED)
+        head: list[Word] = [(Span(text.rjust(longest), _VERDICT_STYLES[worst]), Span("  "))]
+        head += [(Span(name.ljust(widest)), Span("  ")), (Span(_span_of(runs)),)]
+        if other:
+            reasons = (wording.safe(r) for j in runs if j.verdict is worst for r in j.reasons)
+            reason = next(reasons, "")
+            head += [(Span("  "), Span(f"{other}{':' if reason else ''}")), *words(reason, DIM)]
+        lines += wrap(head, width, min(longest + 3, width // 2))
+    return lines
+
+
+def _counts(runs: Iterable[Judged], verdicts: Iterable[tuple[Verdict, str]]) -> str:
     counts = Counter(judged.verdict for judged in runs)
-    totals = ", ".join(
-        f"{counts[verdict]} {word}"
-        for verdict, word in (
-            (Verdict.PASS, "passed"),
-            (Verdict.FAIL, "failed"),
-            (Verdict.INCONCLUSIVE, "inconclusive"),
-        )
-        if counts[verdict]
-    )
-    return [*lines, *wrap(words(f"{len(runs)} runs: {totals or 'none'}", BOLD), width)]
+    return ", ".join(f"{counts[verdict]} {word}" for verdict, word in verdicts if counts[verdict])
+
+
+def _span_of(runs: Iterable[Judged]) -> str:
+    """From the shortest to the longest run."""
+    times = [f"{_end_ns(judged) / 1e9:.2f}" for judged in sorted(runs, key=_end_ns)]
+    return f"{times[0]} to {times[-1]} s" if times[0] != times[-1] else f"{times[0]} s"
 
 
 def runs_table(
@@ -229,7 +290,9 @@ def _met(expectation: Expectation) -> list[Word]:
         case True:
             return [_NOTHING, (Span("as expected", GOOD),)]
         case False:
-            return [_NOTHING, (Span("NOT as expected", BAD),)]
+            legend: Word = (Span("(- expected, + witnessed)", DIM),)
+            told = [_NOTHING, (Span("NOT as expected", BAD),)]
+            return [*told, legend] if expectation.explanation else told
         case None:
             return [_NOTHING, (Span("cannot be told", WARN),)]
 
@@ -269,4 +332,8 @@ def _reasons(transitions: Iterable[Transition], wording: Wording) -> str:
 
 
 def _seconds(judged: Judged) -> str:
-    return f"{(judged.record.end_ns or judged.timeline.end_ns) / 1e9:.1f}"
+    return f"{_end_ns(judged) / 1e9:.1f}"
+
+
+def _end_ns(judged: Judged) -> int:
+    return judged.record.end_ns or judged.timeline.end_ns

@@ -27,6 +27,7 @@ _PREPARING = frozenset({"bind", "setsockopt"})
 _RECEIVING = frozenset({"recv", "recvfrom", "recvmsg", "recv_into", "read", "readn", "readline"})
 SENDING = frozenset({"send", "sendto", "sendall", "sendmsg", "write", "writen"})
 _WITH_ARGUMENTS = SENDING | {"shutdown", "kill", "select", "poll", "epoll_wait", "ioctl"}
+_ENDING = frozenset({"close", "shutdown"})
 _SHOWN_BY_STATES = frozenset({"connect", "listen", "accept", "close", "shutdown"})
 _WAITING = frozenset({"accept", "select", "poll", "epoll_wait", "wait", "waitpid", "sigwait"})
 _EMPTY = frozenset({"", "0", "b''", 'b""', "EOF"})
@@ -43,10 +44,12 @@ class Wording:
         """Text from outside, as it may be printed."""
         return visible(text, ascii_only=self.ascii_only)
 
-    def made(self, call: UserCall, role: str | None, *, waits: bool = False) -> list[Word]:
+    def made(
+        self, call: UserCall, role: str | None, *, waits: bool = False, listener: bool = False
+    ) -> list[Word]:
         """A call as it is made; no words where it is not worth a line.
 
-        ``waits``: it does not come back in the same moment.
+        ``waits``: it does not come back in the same moment. ``listener``: its socket listens.
         """
         if call.call in _UNTOLD:
             return []
@@ -57,7 +60,8 @@ class Wording:
         who, name = self._who(call.process, role), f"{self.safe(call.call)}({arguments})"
         if waits and call.call in _WAITING | _RECEIVING:
             return [*who, *words(f"waits in {name}", DIM)]
-        return [*who, (Span(name),)]
+        whose = words("of the listener") if listener and call.call in _ENDING else []
+        return [*who, (Span(name),), *whose]
 
     def returned(self, call: UserCall, role: str | None) -> list[Word]:
         """What a call came back with; no words where what follows shows that it succeeded."""
@@ -71,7 +75,9 @@ class Wording:
         if call.call in _UNTOLD:
             # The two ends' own preparations are noise; another process is there to show its calls.
             told = call.process != role and call.call in _PREPARING
-            return [*who, name, *words("= 0")] if told else []
+            if not told:
+                return []
+            return [*who, name, *(words("= 0") if call.call == "bind" else [])]
         if call.result is None or call.call in _SHOWN_BY_STATES:
             return []
         if call.call in SENDING and sent_length(call.arguments) in (None, call.result):
@@ -96,9 +102,16 @@ class Wording:
             case ProcessChange.EXITED:
                 return [*who, *words("process exits")]
 
-    def transition(self, transition: Transition) -> list[Word]:
-        """``ESTABLISHED > FIN-WAIT-1``; an uncertain end is ``A or B``, an assumed move says so."""
+    def transition(self, transition: Transition, was: Belief | None = None) -> list[Word]:
+        """``ESTABLISHED > FIN-WAIT-1``; an uncertain end is ``A or B``, an assumed move says so.
+
+        ``was``: what was told of this move before it was known better: ``A or B: it is A``.
+        """
         before, after = self.belief(transition.before), self.belief(transition.after, bold=True)
+        if was is not None:
+            *others, last = self.belief(was)
+            known = (Span("it is ", DIM), *after[0])
+            return [*others, (*last, Span(":", DIM)), known, *after[1:]]
         moved = [*before, (Span("> ", DIM), *after[0]), *after[1:]]
         if transition.basis is Basis.ASSUMED:
             moved += words("(assumed)", DIM)
@@ -117,6 +130,11 @@ class Wording:
 
     def _who(self, process: str, role: str | None) -> list[Word]:
         return [] if process in ("", role) else words(f"{self.safe(process)}:", DIM)
+
+
+def title(claim: str) -> str:
+    """A claim as it stands beside a name: no sentence of a text, so without its full stop."""
+    return claim if claim.endswith("..") else claim.removesuffix(".")
 
 
 def escaped(text: str) -> str:

@@ -108,6 +108,7 @@ class Story:
         result: int | str | None = None,
         errno: str | None = None,
         process: str | None = None,
+        connected: bool = True,
     ) -> None:
         """A call and its return (by default 50 us later)."""
         self._calls += 1
@@ -119,6 +120,7 @@ class Story:
             name,
             arguments,
             self.addresses[role],
+            self.addresses[_OTHER[role]] if connected else None,
         )
         back = replace(called, phase=CallPhase.RETURNED, result=result, errno=errno)
         self._tell(t_ms, called, role, CALLS)
@@ -343,9 +345,9 @@ def normal_close() -> Story:
     story = Story(
         "normal-close", "One end closes, the other reads the end of the stream and closes too."
     )
-    story.call(0, "server", "listen", "128")
+    story.call(0, "server", "listen", "128", connected=False)
     story.handshake(3)
-    story.call(0.2, "server", "accept", returns_ms=63.2, result="10.77.0.1:40000")
+    story.call(0.2, "server", "accept", returns_ms=63.2, result="10.77.0.1:40000", connected=False)
     story.call(64.5, "client", "send", "b'ping'", result=4)
     story.segment(64.55, "client", "PA", 4, arrives_ms=84.6)
     story.segment(84.7, "server", "A", arrives_ms=104.7)
@@ -361,6 +363,7 @@ def normal_close() -> Story:
     ack = story.segment(127.6, "server", "A", arrives_ms=147.6)
     story.call(85.2, "server", "recv", "65536", returns_ms=127.8, result=0)
     story.move(147.61, "client", "FIN-WAIT-2", "ACK of FIN received", ack)
+    story.call(148, "server", "close", connected=False)
     story.call(150, "server", "close")
     fin = story.segment(150.1, "server", "FA", arrives_ms=170.1)
     story.move(150.05, "server", "LAST-ACK", "close()", fin)

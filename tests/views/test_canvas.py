@@ -46,6 +46,25 @@ def test_the_pieces_of_a_cut_word_are_not_parted_by_blanks() -> None:
     assert ["".join(s.text for s in line) for line in lines] == ["ab", "  012345", "  6789ab"]
 
 
+def texts(lines: list[list[Span]]) -> list[str]:
+    return ["".join(span.text for span in line) for line in lines]
+
+
+def test_a_word_that_fits_without_the_indent_is_not_cut() -> None:
+    assert texts(wrap(words("a SYN-RECEIVED"), 12, 2)) == ["a", "SYN-RECEIVED"]
+    assert texts(wrap(words("a SYN-RECEIVED"), 13, 2)) == ["a", " SYN-RECEIVED"]
+
+
+def test_a_word_too_long_is_cut_between_its_spans_first_then_where_it_reads_well() -> None:
+    content = [(Span("LISTEN"),), (Span("> "), Span("SYN-RECEIVED"))]
+    assert texts(wrap(content, 13, 2)) == ["LISTEN >", " SYN-RECEIVED"]
+    assert texts(wrap([(Span("send(b'are you there?')"),)], 13, 2)) == [
+        "send(b'are",
+        "  you",
+        "  there?')",
+    ]
+
+
 def test_a_line_without_colour_is_the_one_with_colour_less_its_escapes() -> None:
     line = [Span("PASS", "1;38;5;71"), Span(" in "), Span("0.3 s", "2")]
     assert joined(line, colour=False, ascii_only=False) == "PASS in 0.3 s"

@@ -130,6 +130,16 @@ def test_the_way_round_is_told_where_there_is_one() -> None:
         explain_edge(TcpState.FIN_WAIT_1, TcpState.TIME_WAIT, 80)
 
 
+def test_of_several_long_ways_round_one_is_told() -> None:
+    with pytest.raises(TcpwatchError) as caught:
+        explain_edge(TcpState.CLOSED, TcpState.TIME_WAIT, 80)
+
+    assert caught.value.message == (
+        "there is no transition from CLOSED to TIME-WAIT (the shortest way is by"
+        " SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2)"
+    )
+
+
 def test_an_edge_that_depends_on_the_way_of_opening_says_so() -> None:
     to_listen = explain_edge(TcpState.SYN_RECEIVED, TcpState.LISTEN, 80)
     to_closed = explain_edge(TcpState.SYN_RECEIVED, TcpState.CLOSED, 80)
@@ -142,6 +152,7 @@ def test_an_edge_that_linux_cannot_produce_says_so() -> None:
     text = explain_edge(TcpState.LISTEN, TcpState.SYN_SENT, 80)
 
     assert "Socket calls on Linux cannot produce it." in text
+    assert "The application calls: connect()" not in text
 
 
 @pytest.mark.parametrize(

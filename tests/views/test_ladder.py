@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpwatch.model.events import Fate, ProcessChange
+from tcpwatch.model.timeline import Belief
+from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.canvas import width_of
 from tcpwatch.views.ladder import Ladder
 
@@ -154,6 +156,83 @@ def test_a_move_known_late_tells_when_it_was_made(new_story: type[Story]) -> Non
     ladder.feed(replace(happening, event=replace(happening.event, t_ns=50_000_000)))
     ladder.finish(story.judged())
     assert "(at 5 ms)" in "".join(drawn)
+
+
+def test_a_move_that_only_narrows_another_says_so(new_story: type[Story]) -> None:
+    story = new_story("narrowed", "At first the evidence allows two ends.")
+    story.move(5, "server", "CLOSING", "FIN received")
+    story.move(30, "server", "TIME-WAIT or CLOSED", "")
+    first = story.happenings()[-1]
+    (told,) = first.moves
+    known = replace(
+        told.transition, after=Belief.of(TcpState.TIME_WAIT), cause="ACK of FIN received"
+    )
+
+    def drawn_when(known_ns: int) -> str:
+        later = replace(
+            first,
+            event=replace(first.event, t_ns=known_ns),
+            moves=(replace(told, transition=known),),
+        )
+        drawn: list[str] = []
+        ladder = Ladder(drawn.append, width=120)
+        ladder.begin(story.record())
+        for happening in (*story.happenings(), later):
+            ladder.feed(happening)
+        ladder.finish(story.judged())
+        return "".join(drawn).partition("segments")[2].partition("\n\n")[0]
+
+    at_once = drawn_when(30_500_000)
+    assert "CLOSING > TIME-WAIT" in at_once
+    assert "TIME-WAIT or CLOSED" not in at_once
+    afterwards = drawn_when(60_000_000)
+    assert "CLOSING > TIME-WAIT or CLOSED" in afterwards
+    assert "TIME-WAIT or CLOSED: it is TIME-WAIT" in " ".join(afterwards.split())
+    assert afterwards.count("CLOSING >") == 1
+
+
+def test_only_the_close_of_a_listener_is_told_as_one(new_story: type[Story]) -> None:
+    story = new_story("listeners", "A bound socket has no peer either, and does not listen.")
+    story.call(1, "server", "listen", "8", connected=False)
+    story.call(5, "server", "close", connected=True)
+    story.call(10, "server", "close", process="child", connected=False)
+    story.call(15, "server", "close", connected=False)
+    story.call(20, "server", "bind", process="second", connected=False)
+    story.call(25, "server", "close", process="second", connected=False)
+    closes = [line.split("   ")[-1].strip() for line in draw(story, 120).splitlines()]
+    assert [text for text in closes if "close()" in text] == [
+        "close()",
+        "child: close() of the listener",
+        "close() of the listener",
+        "second: close()",
+    ]
+
+
+STATES = re.compile("|".join(re.escape(state.value) for state in TcpState))
+
+
+@pytest.mark.parametrize("width", [40, 48, 56, 64, 72, 80])
+def test_a_states_name_is_not_cut(stories: Stories, width: int) -> None:
+    for name in ("normal-close", "simultaneous-close", "rst-on-write"):
+        story = stories[name]()
+        moves = sum(len(happening.moves) for happening in story.happenings())
+        page = draw(story, width).partition("segments")[2].partition("\n\n")[0]
+        assert len(STATES.findall(page)) == 2 * moves, name
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_segment_that_crosses_another_has_its_flags(stories: Stories, width: int) -> None:
+    drawn = draw(stories["simultaneous-close"](), width).splitlines()
+    crossing = [line for line in drawn if "┼" in line]
+    assert len(crossing) == 2
+    assert "FA" in crossing[0]
+    assert "A" in crossing[1]
+
+
+def test_a_time_too_wide_for_its_column_touches_no_word(new_story: type[Story]) -> None:
+    story = new_story("long", "It lasts over a minute.")
+    story.call(61_234, "client", "send", "b'x'", errno="EPIPE")
+    assert "\n61234\n     send() EPIPE\n" in draw(story, 40)
 
 
 def test_a_state_change_stands_beside_the_segment_that_shows_it(new_story: type[Story]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -17,24 +17,24 @@ class Listed:
     name: str
     topic: str = "the-five"
     claim: str = "what it claims."
-    edges: tuple[tuple[str, str], ...] = ()
+    expect: dict[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
 
 CLOSE = Listed(
     "normal-close",
     claim="one end closes, the other reads the end of the stream and closes too.",
-    edges=(
-        ("CLOSED", "SYN-SENT"),
-        ("SYN-SENT", "ESTABLISHED"),
-        ("LISTEN", "SYN-RECEIVED"),
-    ),
+    expect={
+        "client": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > (FIN-WAIT-2 | CLOSING) >"
+        " TIME-WAIT",
+        "server": "LISTEN > SYN-RECEIVED > ... > CLOSED",
+    },
 )
 REFUSED = Listed(
     "connect-refused",
     topic="edges",
     claim="nobody listens.",
-    edges=(("SYN-SENT", "CLOSED"),),
+    expect={"client": "... > CLOSED"},
     needs=("namespaces", "root"),
 )
 WITNESSES = (
@@ -55,15 +55,16 @@ def test_scenarios_stand_under_their_topics() -> None:
         == """\
 the-five
   normal-close     one end closes, the other reads the end of the stream and
-                   closes too.
-      CLOSED > SYN-SENT > ESTABLISHED
-      LISTEN > SYN-RECEIVED
-  echo             what it claims.
+                   closes too
+    client  CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1
+            > (FIN-WAIT-2 | CLOSING) > TIME-WAIT
+    server  LISTEN > SYN-RECEIVED > ... > CLOSED
+  echo             what it claims
 
 edges
-  connect-refused  nobody listens.
-      SYN-SENT > CLOSED
-      needs namespaces, root"""
+  connect-refused  nobody listens
+    client  ... > CLOSED
+    needs   namespaces, root"""
     )
 
 
@@ -77,12 +78,17 @@ def test_witnesses_say_what_they_can_and_cannot_see() -> None:
           blind to TIME-WAIT: the minisocket that holds it
           has no tracepoint
 
-not available: kernel"""
+not available: kernel
+what a missing witness alone could settle is INCONCLUSIVE,
+never PASS"""
     )
 
 
 def test_it_says_when_nothing_is_missing() -> None:
-    assert doctor_report([WITNESSES[0]], 80).endswith("\n\nall are available")
+    assert doctor_report([WITNESSES[0]], 80).splitlines()[-2:] == [
+        "all are available",
+        "what a missing witness alone could settle is INCONCLUSIVE, never PASS",
+    ]
 
 
 def test_it_says_when_there_is_no_scenario() -> None:
@@ -102,7 +108,7 @@ def test_nothing_is_wider_than_the_page(width: int) -> None:
 
 def test_nothing_from_outside_reaches_the_terminal_raw() -> None:
     evil = "\x1b]0;owned\x07"
-    text = list_scenarios([Listed(evil, evil, evil, ((evil, evil),), (evil,))], 80)
+    text = list_scenarios([Listed(evil, evil, evil, {evil: evil}, (evil,))], 80)
     text += doctor_report([Availability(evil, available=False, detail=evil, remedy=evil)], 80)
 
     assert "\x1b" not in text

@@ -21,7 +21,7 @@ WORDING = Wording()
 def test_a_failed_expectation_shows_its_difference(stories: Stories) -> None:
     text = render(foot_lines(stories["fin-lost"]().judged(), 80, WORDING))
     assert "FIN-WAIT-1 > FIN-WAIT-2  as expected\n" in text
-    assert "CLOSE-WAIT  NOT as expected\n" in text
+    assert "CLOSE-WAIT  NOT as expected\n        (- expected, + witnessed)\n" in text
     assert "\n    - LAST-ACK\n" in text
     assert "FAIL in 1.4 s\n  server: the witnessed path ends in CLOSE-WAIT" in text
 
@@ -67,6 +67,41 @@ def test_several_runs_are_a_table_with_totals(stories: Stories) -> None:
         "INCONCLUSIVE    0.3 s  odd-wire     kernel lost 3 events\n"
         "3 runs: 1 passed, 1 failed, 1 inconclusive\n"
     )
+
+
+def test_of_a_scenario_played_again_one_line_is_left(stories: Stories) -> None:
+    normal, lost, odd = (
+        stories[name]().judged() for name in ("normal-close", "fin-lost", "odd-wire")
+    )
+    slower = replace(normal, record=replace(normal.record, end_ns=412_000_000))
+    unsure = replace(lost, verdict=Verdict.INCONCLUSIVE, reasons=("the kernel lost 3 events",))
+    runs = [slower, normal, normal, lost, unsure, replace(lost, verdict=Verdict.PASS, reasons=())]
+    assert "".join(line + "\n" for line in runs_table([*runs, odd], 120)) == (
+        "3 of 3 passed   normal-close   0.30 to 0.41 s\n"
+        "1 of 3 passed   fin-lost       1.40 s   1 failed, 1 inconclusive: server: the witnessed"
+        " path ends in CLOSE-WAIT,\n"
+        "                LAST-ACK was expected\n"
+        "0 of 1 passed   odd-wire       0.30 s   1 inconclusive: kernel lost 3 events\n"
+        "7 runs: 4 passed, 1 failed, 2 inconclusive\n"
+    )
+
+
+def test_a_path_that_was_shown_is_not_told_again_as_the_reason(stories: Stories) -> None:
+    judged = stories["fin-lost"]().judged()
+    server = judged.expectations[1]
+    told = f"server: the witnessed path LISTEN is not {server.pattern}"
+    text = render(foot_lines(replace(judged, reasons=(told, "a check failed")), 80, WORDING))
+    assert text.endswith("FAIL in 1.4 s\n  server: NOT as expected, see above\n  a check failed\n")
+    # Where nothing above shows the difference, the reason does.
+    bare = replace(judged, reasons=(told,), expectations=(replace(server, explanation=""),))
+    assert "the witnessed path LISTEN is not" in render(foot_lines(bare, 200, WORDING))
+
+
+def test_a_claim_beside_a_name_has_no_full_stop(stories: Stories) -> None:
+    record = stories["normal-close"]().record()
+    for claim, shown in (("It closes.", "It closes"), ("And so on...", "And so on...")):
+        text = render(head_lines(replace(record, claim=claim), 80, WORDING))
+        assert text.startswith(f"normal-close   {shown}\n")
 
 
 def test_a_verdict_stands_first_on_its_line(stories: Stories) -> None:
