@@ -13,7 +13,6 @@
 #   --security-opt systempaths=unconfined docker mounts /proc/sys read-only, masks parts of /proc
 #
 # Docker's default seccomp profile needs no change: it allows these calls to whoever has SYS_ADMIN.
-# To see this host's own connections with `tcpwatch watch`, add --network host --pid host.
 # `docker run --rm tcpwatch doctor`, with the same options, says which witnesses are available.
 FROM python:3.13-slim
 
