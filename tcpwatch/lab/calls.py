@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import select
 import selectors
 import socket
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from tcpwatch.errors import ExitCode, TcpwatchError
@@ -52,6 +54,7 @@ __all__ = [
     "Unsupported",
 ]
 
+_EXIT_MS = 1000  # from closing its files to its end; some microseconds are usual
 _STAMP_SLACK_NS = 2_000_000  # an actor may be preempted between taking a stamp and sending it
 T = TypeVar("T")
 
@@ -102,7 +105,7 @@ class Switchboard:
         Raises OSError as the supervisor met it, LabClosed, DeadlinePassed.
         """
         future: Future[Message] = Future()
-        self._begin_ask(_Asked(future, future.set_result), do, body)
+        self._begin_ask(_Asked(future, partial(_give, future)), do, body)
         message = self.wait(future, f"the lab's supervisor has not answered to {do!r}")
         _raise_errno(message)
         return message
@@ -116,12 +119,12 @@ class Switchboard:
                 _raise_errno(message)
             except OSError as error:
                 self._marks.pop(message.body["re"], None)
-                future.set_exception(error)
+                _fail(future, error)
                 return
             line = Line(host, name, self._open(message), message.body["pid"], observed=observed)
             line.mark = message.body["re"]
             self._add(line)
-            future.set_result(line)
+            _give(future, line)
 
         self._begin_ask(_Asked(future, arrived), "spawn", {"host": host}, marked=True)
         line = self.wait(future, f"{name} has not started")
@@ -276,7 +279,7 @@ class Switchboard:
             change = ProcessChange.STARTED if line.parent is None else ProcessChange.FORKED
             self._tell(line, body["t_ns"], changed(line, change))
             self._born(line)
-            line.ready.set_result(None)
+            _give(line.ready, None)
         elif "called" in body and line.call is not None:
             self._tell(line, body["t_ns"], user_call(line, line.call, CallPhase.CALLED, body))
             self._marks.pop(line.call.id, None)
@@ -295,7 +298,7 @@ class Switchboard:
             line.call = None
             local, remote = address(body["local"]), address(body["remote"])
             returned = Returned(body["result"], errno, message.blob, child, local, remote)
-            call.done.set_result(returned)
+            _give(call.done, returned)
 
         if call.verb == "fork" and not errno:
             child = Line(
@@ -333,6 +336,7 @@ class Switchboard:
         """
         if line.parent is None or line.ending is not None:
             return
+        _await_exit(line.pid)
         ending = Ending.of_zombie(line.pid)
         if ending is None:
             waiting = line.parent.call is not None and line.parent.call.verb == "wait"
@@ -353,10 +357,10 @@ class Switchboard:
         if call is not None:
             self._marks.pop(call.id, None)
             if call.verb == "exit":
-                call.done.set_result(Returned(0))
+                _give(call.done, Returned(0))
             else:
-                call.done.set_exception(ProcessDied(line.name, ending, call.verb))
-        line.ended.set_result(ending)
+                _fail(call.done, ProcessDied(line.name, ending, call.verb))
+        _give(line.ended, ending)
 
     # --- the rest -------------------------------------------------------------------------------
 
@@ -408,8 +412,7 @@ class Switchboard:
                 futures += [line.ready, line.ended]
                 futures += [line.call.done] if line.call is not None else []
             for future in futures:
-                if not future.done():
-                    future.set_exception(why)
+                _fail(future, why)
             self._marks.clear()
             with contextlib.suppress(OSError):
                 # Not only close(): a forked child of this process may hold a copy of the socket.
@@ -420,3 +423,29 @@ class Switchboard:
 def _raise_errno(message: Message) -> None:
     if "errno" in message.body:
         raise OSError(message.body["errno"], message.body["text"])
+
+
+def _await_exit(pid: int) -> None:
+    """Until that process is a zombie, or reaped: a dying one closes its files some while before."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.poll(_EXIT_MS)
+    os.close(pidfd)
+
+
+def _give(future: Future[T], result: T) -> None:
+    """Answers what is waited for, unless the lab's closing has answered it already."""
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: Future[T], error: BaseException) -> None:
+    """As `_give`."""
+    if not future.done():
+        future.set_exception(error)

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import tcpwatch
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.machine.pattern import Pattern, PatternError
 
-if TYPE_CHECKING:
-    from tcpwatch.lab.player import Lab
+Play = Callable[[Any], None]
+"""A scenario's ``play(lab)``; the lab is `tcpwatch.lab.Lab`, which this file need not know."""
 
 _WIRE_VERBS = "wire"
 _ROLE = re.compile(r"(client|server)( [1-9]\d*)?")  # "client 2": of the second connection
@@ -41,7 +41,7 @@ class Scenario:
     needs: tuple[str, ...]
     path: Path
 
-    def load(self) -> Callable[[Lab], None]:
+    def load(self) -> Play:
         """Runs the file and gives its ``play``. Raises TcpwatchError with the file and line."""
         name = f"tcpwatch_scenario_{self.path.stem}".replace("-", "_")
         spec = importlib.util.spec_from_file_location(name, self.path)
@@ -56,7 +56,7 @@ class Scenario:
                 "the scenario cannot be loaded",
                 ExitCode.USAGE,
             ) from error
-        play: Callable[[Lab], None] | None = getattr(module, "play", None)
+        play: Play | None = getattr(module, "play", None)
         if not callable(play):
             raise _unusable(self.path, 1, "there is no function play(lab) once the file has run")
         return play

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from tcpwatch.lab.actor import Actor
 from tcpwatch.lab.isolation import Refused, enter_network, fork_first_process, isolate, open_network
 from tcpwatch.lab.links import Network, bring_up, make_wire, read_sysctl, write_sysctl
+from tcpwatch.lab.orphans import destroy_sockets
 from tcpwatch.lab.protocol import Channel, Message, channel_pair
 
 HOSTS = ("client", "server")
@@ -52,7 +53,7 @@ def main(fd: int) -> NoReturn:
     if pid:
         channel.close()
         _, status = os.waitpid(pid, 0)
-        sys.exit(0 if status == 0 else 1)
+        os._exit(0 if status == 0 else 1)  # at once: whoever closes the lab waits for this
     _be_first_process(channel, starter, config, privilege)
 
 
@@ -102,12 +103,35 @@ def _be_first_process(
         _send_refusal(channel, refusal)
         sys.exit(1)
     ready |= {"interfaces": wire.interfaces, "mac": wire.mac}
-    supervisor = Supervisor(channel, starter, networks, end=_end_first_process)
+    supervisor = Supervisor(
+        channel, starter, networks, end=lambda: _end_first_process(list(networks.values()))
+    )
     supervisor.serve(ready, list(wire.fds))
 
 
-def _end_first_process() -> NoReturn:
-    os._exit(0)  # the kernel kills the rest: pid_namespaces(7)
+def _end_first_process(networks: list[Network]) -> NoReturn:
+    """Ends the lab's processes, and the sockets that would outlive them in the kernel."""
+    with contextlib.suppress(OSError):
+        diags = [network.open_diag() for network in networks]
+        for network in networks:
+            with network.entered(), contextlib.suppress(OSError):  # a read-only /proc/sys
+                # For the orphans that this kernel cannot destroy: their next timer is the last.
+                write_sysctl("net/ipv4/tcp_orphan_retries", "1")
+        for diag in diags:  # first those of living processes: destroyed, they become no orphans
+            destroy_sockets(diag)
+        _kill_all()
+        for diag in diags:
+            destroy_sockets(diag)
+    os._exit(0)  # the kernel kills whoever is left: pid_namespaces(7)
+
+
+def _kill_all() -> None:
+    """All but us, the first process of this PID namespace; returns when they are gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 def _end_process_group() -> NoReturn:
