@@ -28,6 +28,12 @@ from tcpwatch.model.witness import Observation
 
 PROGRAM = str(Path(__file__).with_name("conversation.py"))
 Command = Callable[[list[str]], list[str]]
+TUN = pytest.param(
+    "tun",
+    marks=pytest.mark.skipif(
+        not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="may not open /dev/net/tun here"
+    ),
+)
 
 
 def namespace_of(pid: int | str) -> str:
@@ -62,7 +68,7 @@ def dump_listeners(diag: socket.socket) -> list[int]:
 @pytest.mark.needs("lab")
 @pytest.mark.parametrize("privilege", ["as we are", "none"])
 @pytest.mark.parametrize("ip", ["4", "6"])
-@pytest.mark.parametrize("wire", ["tun", "veth"])
+@pytest.mark.parametrize("wire", [TUN, "veth"])
 def test_two_processes_talk_over_the_wire(
     wire: str, ip: str, privilege: str, unprivileged_command: Command
 ) -> None:

@@ -7,7 +7,10 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,6 +25,13 @@ from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.witness import Observation
 
 AnyLab = Namespaces | Loopback
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """pytest's timeout ends this where the condition never holds."""
+    never = threading.Event()
+    while not condition():
+        never.wait(0.01)
 
 
 def listening(process: Process) -> Socket:
@@ -286,6 +296,7 @@ def reset_by_peer(lab: AnyLab) -> Socket:
     """A client whose next send() meets a connection that the server has reset."""
     client, server = connected(lab)
     client.send(b"never read")
+    server.recv(1, socket.MSG_PEEK)  # it is there, and stays there
     server.close()
     client.recv(fails=errno.ECONNRESET)
     return client
@@ -374,6 +385,37 @@ def test_parent_and_child_share_a_connection(lab: AnyLab) -> None:
     assert client.recv() == b"from the child"
     inherited.close()
     assert client.recv() == b""
+
+
+def sleeps(thread: threading.Thread) -> bool:
+    """Whether it waits for something: proc_pid_stat(5), the third field."""
+    stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text(encoding="utf-8")
+    return stat.rpartition(")")[2].split()[0] == "S"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc who waits")
+def test_processes_that_end_while_the_lab_is_closed_disturb_nobody() -> None:
+    told, go_on = threading.Event(), threading.Event()
+
+    def emit(seen: Observation) -> None:
+        # The one reader of all channels waits here, so that it finds much to read at once.
+        if isinstance(seen.payload, UserCall) and seen.payload.call == "getsockname":
+            told.set()
+            go_on.wait()
+
+    with Loopback.open(emit=emit) as lab:
+        parent = lab.server.process("parent")
+        children = [parent.fork(f"child {number}") for number in range(8)]
+        sock = lab.client.process("client").socket()
+        sock.start.getsockname()
+        told.wait()
+        for child in children:
+            os.kill(child.pid, signal.SIGKILL)
+        closer = threading.Thread(target=lab.close)
+        closer.start()
+        wait_until(lambda: sleeps(closer))
+        go_on.set()
+        closer.join()  # pytest fails a test in which a thread died, as the reader's must not
 
 
 # --- the loopback ---------------------------------------------------------------------------------
