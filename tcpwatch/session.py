@@ -19,6 +19,7 @@ from typing import Protocol
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.player import Lab, Loading, Performance
 from tcpwatch.lab.scenario import Scenario
+from tcpwatch.machine.table import silent_moves
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import judge
 from tcpwatch.model.events import KERNEL, TABLE, WIRE, Event, Gap, SocketSampled
@@ -346,8 +347,12 @@ class Session:
         """`Observer`: whether the evidence is too thin to say that the end was not in the state."""
         with self._changed:
             attending, doubt = self._tracker.attending, self._tracker.doubt(role)
+            belief = self._tracker.state(role)
         if doubt is None and attending <= {TABLE}:
             return f"the socket table alone may have missed {state}"
+        silent = silent_moves(belief.states) if belief is not None else ()
+        if doubt is None and attending <= {WIRE} and state in silent:
+            return f"the wire alone cannot see how an end becomes {state} without a segment"
         return doubt
 
     # ------------------------------------------------------------------ what the run is

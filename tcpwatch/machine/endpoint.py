@@ -17,6 +17,7 @@ from tcpwatch.tcp.state import TcpState
 
 _S = TcpState
 _LOWER_EDGE_RESETS = frozenset({_S.CLOSE_WAIT, _S.LAST_ACK, _S.CLOSING})
+_PERHAPS_RESET = ({_S.TIME_WAIT, _S.CLOSED}, {_S.FIN_WAIT_2, _S.CLOSED})
 _SHOWN_BY = {
     Stimulus.ACTIVE_OPEN: "SYN",
     Stimulus.SYN: "SYN,ACK",
@@ -76,6 +77,10 @@ class InferredEndpoint:
         """After lost evidence: in any state that is reachable from here."""
         return replace(self, states=reachable(self.states), lost=True)
 
+    def gone(self) -> InferredEndpoint:
+        """Once another witness saw it end with no segment to show it."""
+        return replace(self, states=frozenset({_S.CLOSED}))
+
     # ------------------------------------------------------------------ what it sends
 
     def sent(self, segment: Segment) -> Observed:
@@ -102,6 +107,9 @@ class InferredEndpoint:
         if segment.fin and (endpoint.fin_seq is None):
             endpoint = replace(endpoint, fin_seq=segment.fin_seq)
             word.append(Stimulus.CLOSE)
+        if self.states in _PERHAPS_RESET and not segment.syn:
+            # One that is gone would have answered by a RST.
+            endpoint = replace(endpoint, states=endpoint.states - {_S.CLOSED})
         observed = endpoint._advance_sent(segment)._acknowledging(segment)
         shown = observed.endpoint._show(word, repeated=repeated)
         return replace(shown, steps=(*observed.steps, *shown.steps))
@@ -227,7 +235,7 @@ class InferredEndpoint:
         # Linux: tcp_sequence() in tcp_input.c accepts what overlaps the window, floor included.
         in_window = segment.seq <= edge and segment.seq_end >= floor
         if segment.rst:
-            return self._apply([Stimulus.RST] if self._accepts_reset(segment, edge) else [])
+            return self._got_reset(segment, self.rcv_nxt, edge)
         if not in_window:
             return Observed(self)
         if segment.syn and segment.seq != self.irs:
@@ -249,6 +257,23 @@ class InferredEndpoint:
             word.append(Stimulus.ACK_OF_FIN)
         endpoint, fin = self._take(segment)
         return endpoint._apply([*word, *fin])
+
+    def _got_reset(self, segment: Segment, floor: SeqNumber, edge: SeqNumber) -> Observed:
+        """What a RST does; and where the wire cannot know whether Linux heeds it, both."""
+        if self._accepts_reset(segment, edge):
+            observed = self._apply([Stimulus.RST])
+            if _S.TIME_WAIT not in self.states or not observed.steps:
+                return observed
+            # Linux: tcp_rfc1337 decides, in tcp_timewait_state_process() in tcp_minisocks.c.
+            (step,) = observed.steps
+            step = replace(step, after=step.after | {_S.TIME_WAIT})
+        elif _S.FIN_WAIT_2 in self.states and floor <= segment.seq <= edge:
+            # That function also heeds any RST in the window, once close() has made an orphan.
+            step = Step(frozenset({_S.FIN_WAIT_2}), self.states | {_S.CLOSED}, Stimulus.RST)
+        else:
+            return Observed(self)
+        steps = (step,) if step.after != self.states else ()
+        return Observed(replace(self, states=step.after), steps)
 
     def _accepts_reset(self, segment: Segment, edge: SeqNumber) -> bool:
         """RFC 5961 3.2, with Linux's departures from it."""

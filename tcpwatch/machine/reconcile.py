@@ -55,11 +55,13 @@ class PathStep:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A witness's last word, leaving several states open; it sees no more of this endpoint."""
+    """A witness's last word, leaving several states open: another has to settle it."""
 
     states: frozenset[TcpState]
     t_ns: int
     evidence: int
+    cause: str = ""
+    segment: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class History:
         """This history with one more claim. ``alone``: no other witness could have filled a gap."""
         if len(claim.states) > 1:
             return self._bound(claim)
+        if claim.witness in self.bounds:
+            return self._unbound(claim.witness).admit(claim, alone=alone)
         place = self.cursor(claim.witness)
         for index in range(max(place, 0), len(self.steps)):
             step = self.steps[index]
@@ -104,12 +108,29 @@ class History:
                 return self._confirm(index, claim)
         return self._extend(claim, alone=alone)
 
+    def outlived_by(self, claim: Claim) -> bool:
+        """Whether others saw the end, and the claim is of a state that it did not pass since."""
+        if self.last.states != {TcpState.CLOSED} or self.last.basis is not Basis.REPORTED:
+            return False
+        place = max(self.cursor(claim.witness), 0)
+        return not any(claim.states & step.states for step in self.steps[place + 1 :])
+
     def narrow(self, states: frozenset[TcpState]) -> History:
         """The last step is known better: only those of its states that are in ``states`` remain."""
         narrowed = self.last.states & states
         if not narrowed or narrowed == self.last.states:
             return self
         return replace(self, steps=(*self.steps[:-1], replace(self.last, states=narrowed)))
+
+    def settled(self, witness: str, states: frozenset[TcpState]) -> History:
+        """The same, where the witness has no doubt any more that the last step is where it is."""
+        if witness not in self.bounds or states != self.last.states:
+            return self
+        return self._unbound(witness)
+
+    def _unbound(self, witness: str) -> History:
+        """The same, without the witness's doubt."""
+        return replace(self, bounds={w: b for w, b in self.bounds.items() if w != witness})
 
     def widened(self, t_ns: int, evidence: int) -> History:
         """After lost evidence: all reachable from here is possible, and the path has a gap."""
@@ -177,14 +198,15 @@ class History:
             PathStep(frozenset(column), claim.t_ns, evidence=(claim.evidence,))
             for column in zip(*ways, strict=True)
         ]
+        behind = self._settled_by(claim) if direct else None
         new = PathStep(
             claim.states,
-            claim.t_ns,
-            claim.cause,
+            claim.t_ns if behind is None else behind.t_ns,
+            claim.cause if behind is None else behind.cause,
             claim.basis,
             frozenset({claim.witness}),
-            (claim.evidence,),
-            claim.segment,
+            (claim.evidence,) if behind is None else (behind.evidence, claim.evidence),
+            claim.segment if behind is None else behind.segment,
             gap=alone
             and (len(ways) > 1 or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)),
         )
@@ -194,11 +216,26 @@ class History:
             self._passing(claim, index, steps), cursors={**self.cursors, claim.witness: index}
         )
 
+    def _settled_by(self, claim: Claim) -> Bound | None:
+        """The segment that may have done what the claim sees, and came since that one had looked.
+
+        Something else, such as a timer, did what is seen to have happened later.
+        """
+        if claim.since_ns is None:
+            return None
+        for bound in self.bounds.values():
+            in_time = claim.since_ns - _LATE_NS <= bound.t_ns <= claim.t_ns
+            if bound.segment is not None and claim.states <= bound.states and in_time:
+                return bound
+        return None
+
     def _bound(self, claim: Claim) -> History:
         """An ambiguous last word: it moves the path only where the path contradicts it."""
         bounds = {
             **self.bounds,
-            claim.witness: Bound(claim.states, claim.t_ns, claim.evidence),
+            claim.witness: Bound(
+                claim.states, claim.t_ns, claim.evidence, claim.cause, claim.segment
+            ),
         }
         bounded = replace(self, bounds=bounds)
         if self.last.states & claim.states:
@@ -221,6 +258,9 @@ class History:
         )
         return replace(self, steps=marked)
 
+
+_LATE_NS = 10_000_000
+"""How long after a segment's arrival the table may still show what was before it."""
 
 _PLAIN_ENDS = frozenset(
     {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from tcpwatch.machine.stimulus import Stimulus
+from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.tcp.state import TcpState
 
 
@@ -361,6 +361,18 @@ def paths_between(before: TcpState, after: TcpState) -> tuple[tuple[TcpState, ..
             return complete
         frontier = longer
     return ()
+
+
+@lru_cache(maxsize=256)
+def silent_moves(states: frozenset[TcpState]) -> frozenset[TcpState]:
+    """Where a timer, or a call that sends nothing, can take an end: no segment ever shows it."""
+    return frozenset(
+        after
+        for (before, after), rows in edges().items()
+        for row in rows
+        if before in states
+        and (row.stimulus.kind is Kind.TIMER or (row.stimulus.kind is Kind.CALL and not row.sends))
+    )
 
 
 @lru_cache(maxsize=256)

@@ -219,7 +219,11 @@ class Tracker:
     ) -> ConnectionTrack | None:
         connection = self._by_tuple.get(four_tuple)
         if sample.state is None:
-            return connection
+            if connection is None or connection.id.generation == 0:
+                return connection
+            # What the table never showed cannot go: it was the tuple's earlier life (RFC 6191).
+            shown = connection.side(four_tuple.local).history.cursor(TABLE) >= 0
+            return connection if shown else None
         states = frozenset({sample.state})
         if connection is None:
             return self._open_by_state(four_tuple, states, t_ns)
@@ -288,9 +292,14 @@ class Tracker:
                 segment=answer_to or n,
                 before=step.before,
             )
+            if side.history.outlived_by(claim):
+                # It arrived where nobody was any more: a timer, or a call that sends nothing.
+                side.inferred = side.inferred.gone()
+                break
             moves += self._admit(connection, side, claim)
         if not observed.steps and side.history.cursor(WIRE) in (-1, len(side.history.steps) - 1):
             side.history = side.history.narrow(observed.endpoint.states)
+            side.history = side.history.settled(WIRE, observed.endpoint.states)
         return moves
 
     def _admit(self, connection: ConnectionTrack, side: SideTrack, claim: Claim) -> list[Move]:

@@ -124,16 +124,17 @@ class SideTrack:
         """The ambiguity that a last word leaves when no other witness can settle it."""
         last = self.history.last
         for witness, bound in self.history.bounds.items():
-            settles = attending - {witness}
+            settles = attending - self.history.bounds.keys()
             if not settles and len(last.states) == 1 and last.states < bound.states:
                 return Transition(
                     Belief(last.states),
                     Belief(bound.states),
                     bound.t_ns,
-                    "",
+                    bound.cause,
                     last.basis,
                     (witness,),
                     (bound.evidence,),
+                    bound.segment,
                 )
         return None
 

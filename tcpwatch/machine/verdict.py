@@ -7,7 +7,8 @@ explain the difference, the answer is INCONCLUSIVE. Must not know how a view sho
 from __future__ import annotations
 
 from tcpwatch.machine.pattern import PathElement, Pattern
-from tcpwatch.model.events import Gap
+from tcpwatch.machine.table import silent_moves
+from tcpwatch.model.events import WIRE, Gap
 from tcpwatch.model.timeline import (
     Endpoint,
     Expectation,
@@ -40,7 +41,9 @@ def judge(record: RunRecord, timeline: Timeline) -> Judged:
     """The verdict on a finished run, with its reasons, the weightiest first."""
     cut_short = bool(record.problem or record.failed_checks or record.inconclusive)
     expectations = tuple(
-        _expectation(role, text, timeline, cut_short=cut_short)
+        _expectation(
+            role, text, timeline, cut_short=cut_short, wire_alone=_attending(record) == {WIRE}
+        )
         for role, text in record.expect.items()
     )
     failures = [record.problem] if record.problem else []
@@ -82,7 +85,13 @@ def _endpoint(role: str, timeline: Timeline) -> Endpoint | None:
     return next((end for end in connection.endpoints if end.role == name), None)
 
 
-def _expectation(role: str, text: str, timeline: Timeline, *, cut_short: bool) -> Expectation:
+def _attending(record: RunRecord) -> set[object]:
+    return {source["name"] for source in record.sources if source["available"]}
+
+
+def _expectation(
+    role: str, text: str, timeline: Timeline, *, cut_short: bool, wire_alone: bool
+) -> Expectation:
     pattern = Pattern(text)
     endpoint = _endpoint(role, timeline)
     if endpoint is None:
@@ -93,7 +102,14 @@ def _expectation(role: str, text: str, timeline: Timeline, *, cut_short: bool) -
         met = pattern.match(path[:-1]) or met
     if met is False and cut_short and pattern.agrees_up_to(path) == len(path):
         return Expectation(role, text, None, "it was as expected as far as it went")
+    if met is False and wire_alone and pattern.match((*path, _unseen_end(endpoint))) is not False:
+        return Expectation(role, text, None, "the wire alone cannot see an end without a segment")
     return Expectation(role, text, met, "" if met else difference(pattern, endpoint, path))
+
+
+def _unseen_end(endpoint: Endpoint) -> PathElement:
+    """What may have followed with no segment to show it: a timer, a call that sends nothing."""
+    return PathElement(silent_moves(endpoint.path[-1].states), ended=False)
 
 
 def _outlived(endpoint: Endpoint) -> bool:

@@ -14,12 +14,15 @@ SLACK_NS = 10_000_000
 
 TOO_SHORT = "shorter than its polling interval"
 NO_SEGMENT = "no segment shows it"
+HEEDED = "cannot tell whether the RST is heeded"
 
 
 def blind_spot(history: History, index: int, witness: str, end_ns: int) -> str | None:
     """Why ``witness`` did not see step ``index``; None where it should have."""
     if witness == WIRE:
-        return NO_SEGMENT
+        bound = history.bounds.get(WIRE)
+        asked = bound is not None and bound.segment == history.steps[index].segment is not None
+        return HEEDED if asked else NO_SEGMENT
     if witness == KERNEL:
         return _kernel_blind_spot(history, index)
     if witness == TABLE:

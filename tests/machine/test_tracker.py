@@ -243,6 +243,62 @@ def test_the_table_alone_assumes_the_states_it_missed() -> None:
     assert [each.basis for each in bench.end("server").transitions][2] is Basis.ASSUMED
 
 
+def test_a_syn_ack_that_finds_nobody_opens_nothing() -> None:
+    """close() in SYN-SENT sends nothing: the wire alone would take the SYN,ACK as ever."""
+    bench = Bench(KERNEL, WIRE)
+    bench.wire("client", "S 0:0(0)")
+    bench.kernel("client", S.CLOSED, S.SYN_SENT, S.CLOSED)
+    bench.wire("server", "SA 0:0(0) ack 1")
+    bench.wire("client", "R 1:1(0)")
+    assert bench.path("client") == "CLOSED > SYN-SENT > CLOSED"
+    assert bench.timeline.findings == ()
+
+
+def test_data_for_a_request_that_timed_out_opens_nothing() -> None:
+    bench = Bench(TABLE, WIRE)
+    bench.wire("client", "S 0:0(0)")
+    bench.wire("server", "SA 0:0(0) ack 1")
+    bench.table("server", S.SYN_RECEIVED, None)
+    bench.wire("client", "A 1:1(0) ack 1")
+    assert bench.path("server") == "LISTEN > SYN-RECEIVED > CLOSED"
+    assert bench.findings("server") == []
+
+
+@pytest.mark.parametrize(
+    "gone_ms, cause, segment", [(101, "RST received", 7), (60_000, "2 MSL timeout", None)]
+)
+def test_the_table_tells_whether_a_reset_ended_time_wait(
+    gone_ms: int, cause: str, segment: int | None
+) -> None:
+    bench = Bench(TABLE, WIRE)
+    bench.handshake()
+    bench.wire("client", "FA 1:1(0) ack 1")
+    bench.wire("server", "FA 1:1(0) ack 2")
+    bench.wire("client", "A 2:2(0) ack 2")
+    bench.table("client", S.TIME_WAIT)
+    bench.count = 98  # the RST arrives at 100 ms
+    bench.wire("server", "R 2:2(0)")
+    bench.table("client", None, at_ms=gone_ms)
+    last = bench.end("client").transitions[-1]
+    assert (str(last.before), str(last.after)) == ("TIME-WAIT", "CLOSED")
+    assert (last.cause, last.segment) == (cause, segment)
+
+
+def test_what_goes_from_the_table_as_its_tuple_is_reopened_was_the_old_one() -> None:
+    """A newer SYN ends TIME-WAIT (RFC 6191); the table has not shown the new connection yet."""
+    bench = Bench(TABLE, WIRE)
+    bench.handshake()
+    bench.wire("server", "FA 1:1(0) ack 1")
+    bench.wire("client", "FA 1:1(0) ack 2")
+    bench.table("server", S.TIME_WAIT)
+    bench.wire("server", "A 2:2(0) ack 2")
+    bench.wire("client", "S 900:900(0)")
+    bench.table("server", None)
+    bench.wire("server", "SA 9000:9000(0) ack 901")
+    assert bench.path("server").endswith("> TIME-WAIT")
+    assert bench.path("server", 2) == "LISTEN > SYN-RECEIVED"
+
+
 def test_a_listener_is_no_connection() -> None:
     bench = Bench(TABLE)
     bench.feed(SocketSampled(SERVER, SocketAddress("::", 0), S.LISTEN, 0), TABLE)

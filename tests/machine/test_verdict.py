@@ -224,6 +224,28 @@ def test_a_path_that_was_cut_short_is_not_called_wrong() -> None:
     assert "-" not in expectation.explanation
 
 
+@pytest.mark.parametrize(
+    "witnesses, witnessed, verdict",
+    [
+        ("wire", "CLOSED SYN-SENT", Verdict.INCONCLUSIVE),
+        ("wire kernel", "CLOSED SYN-SENT", Verdict.FAIL),
+        ("wire", "CLOSED SYN-SENT ESTABLISHED", Verdict.FAIL),
+        ("wire", "CLOSED SYN-SENT CLOSED", Verdict.PASS),
+    ],
+)
+def test_the_wire_alone_cannot_deny_an_end_that_no_segment_shows(
+    witnesses: str, witnessed: str, verdict: Verdict
+) -> None:
+    sources: tuple[dict[str, object], ...] = tuple(
+        {"name": name, "available": name in witnesses.split()}
+        for name in ("kernel", "table", "wire")
+    )
+    record = replace(
+        RECORD, sources=sources, expect={"client": "CLOSED > SYN-SENT[>=1ms] > CLOSED"}
+    )
+    assert judge(record, timeline(witnessed)).verdict is verdict
+
+
 def test_a_path_that_went_wrong_before_it_was_cut_short_is() -> None:
     record = replace(RECORD, expect={"client": "CLOSED > SYN-SENT > ESTABLISHED"}, problem="late")
     (expectation,) = judge(record, BAD).expectations
