@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _RECEIVE_BUFFER = 8 << 20  # octets
 _HOST_MAC = "02:77:63:70:00:01"
 _NETLINK_SOCK_DIAG = 4
+_REACHABLE_S = 2.0  # less than a millisecond is usual
 _QUIET = {"addr_gen_mode": "1", "accept_ra": "0", "router_solicitations": "0", "disable_ipv6": "0"}
 
 
@@ -123,8 +125,27 @@ def bring_up(host: Network, addresses: tuple[str, ...]) -> None:
                 links.link("set", index=wire, mtu=MTU, txqlen=_QUEUE, state="up")
                 for address in addresses:
                     _add_address(links, wire, address)
+            for address in addresses:
+                _await_reachable(address)
         except OSError as error:
             raise _refused(STEP_ADDRESSES, error) from error
+
+
+def _await_reachable(address: str) -> None:
+    """Until the host takes segments to its own IPv6 address.
+
+    Even without duplicate address detection the kernel inserts the route to it from a work queue
+    (addrconf_dad_work() in addrconf.c); a SYN that comes before is dropped in silence.
+    """
+    if ":" not in address:
+        return
+    wanted = f"{socket.inet_pton(socket.AF_INET6, address).hex()} 80 "
+    deadline = time.monotonic() + _REACHABLE_S
+    while time.monotonic() < deadline:
+        with open("/proc/net/ipv6_route", encoding="ascii") as routes:  # noqa: PTH123 - imports little
+            if any(line.startswith(wanted) for line in routes):
+                return
+        time.sleep(0.001)
 
 
 def write_sysctl(path: str, value: str) -> None:

@@ -283,3 +283,12 @@ def test_every_refusal_has_a_reason_and_a_remedy(step: str, number: int, words: 
     assert words in str(error)
     assert error.remedy.endswith("--lab loopback")
     assert error.exit_code is ExitCode.INCONCLUSIVE
+
+
+@pytest.mark.needs("lab")
+def test_both_hosts_take_segments_to_their_ipv6_address_from_the_first_one_on(
+    namespaces: Namespaces,
+) -> None:
+    for host in (namespaces.client, namespaces.server):
+        # It would leave by the wire, and wait, where the kernel has no route to it yet.
+        host.process("caller").socket(ipv6=True).connect((host.ip6, 9), fails=errno.ECONNREFUSED)
