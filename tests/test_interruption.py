@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,14 @@ def play(lab):
     client, server = lab.connect()
     client.recv()
 '''
+
+
+@pytest.fixture(autouse=True, scope="module")
+def heeded_hangup() -> Iterator[None]:
+    """Under nohup we would hand on that SIGHUP is ignored, and the command rightly keeps to it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def start(*arguments: str | Path, mark: str) -> subprocess.Popen[str]:

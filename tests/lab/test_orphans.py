@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -31,12 +32,12 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def kept_home(lab: Namespaces) -> Iterator[Path]:
+def kept_home(supervisor_pid: int) -> Iterator[Path]:
     """The devices of the namespace in which the hosts' veth pairs end, kept beyond the lab's end.
 
     A host's namespace takes its pair along when it goes; nothing else tells that it is gone.
     """
-    argv = [sys.executable, "-c", STAY_AT_HOME, str(lab.supervisor_pid)]
+    argv = [sys.executable, "-c", STAY_AT_HOME, str(supervisor_pid)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"
@@ -130,7 +131,7 @@ def left_lab(
         ports = {host.name: host.port for host in (lab.client, lab.server)}
         with contextlib.closing(Wire(ports, seen.append, latency_ms=0)) as wire:
             leave(lab, wire)
-        with kept_home(lab) as devices:
+        with kept_home(lab.supervisor_pid) as devices:
             assert "home1:" in devices.read_text(encoding="ascii")
             yield lab, devices
 
@@ -144,6 +145,29 @@ def test_closing_the_lab_leaves_no_network_namespace(
     with left_lab(leave, ip) as (lab, devices):
         lab.close()
         wait_until(lambda: "home" not in devices.read_text(encoding="ascii"))
+
+
+LEAVE_AND_STAY = """
+import runpy, sys
+tests = runpy.run_path(sys.argv[1])
+with tests["left_lab"](tests["leave_fin_wait_1"], 4) as (lab, _):
+    print(lab.supervisor_pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.needs("lab")
+def test_killing_us_leaves_no_network_namespace() -> None:
+    argv = [sys.executable, "-c", LEAVE_AND_STAY, __file__]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        with kept_home(int(process.stdout.readline())) as devices:
+            assert "home1:" in devices.read_text(encoding="ascii")
+            process.kill()
+            wait_until(lambda: "home" not in devices.read_text(encoding="ascii"))
 
 
 def test_an_orphan_is_destroyed_only_where_that_does_not_make_it_live_for_ever() -> None:
