@@ -60,7 +60,9 @@ class Sink(Protocol):
 class _Order:
     """Observations of several threads, given out in order of time."""
 
-    waiting: queue.SimpleQueue[Observation] = field(default_factory=queue.SimpleQueue)
+    # Not a SimpleQueue: where a signal comes as its timeout ends, CPython 3.11 waits for ever
+    # (a negative rest of the time is taken for none, _queuemodule.c).
+    waiting: queue.Queue[Observation] = field(default_factory=queue.Queue)
     passed_ns: int = 0
     _heap: list[tuple[int, int, Observation]] = field(default_factory=list)
     _count: int = 0
