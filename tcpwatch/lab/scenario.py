@@ -26,7 +26,8 @@ Play = Callable[[Any], None]
 """A scenario's ``play(lab)``; the lab is `tcpwatch.lab.Lab`, which this file need not know."""
 
 _WIRE_VERBS = "wire"
-_ROLE = re.compile(r"(client|server)( [1-9]\d*)?")  # "client 2": of the second connection
+# "client 2": of the second connection; "every client": of each.
+_ROLE = re.compile(r"(every )?(client|server)|(client|server) [1-9]\d*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,16 @@ def folder() -> Path:
     return inside if inside.is_dir() else package.parent / "scenarios"
 
 
+def programs_folder() -> Path:
+    """The programs that the scenarios share, and that a user's own may run by their names."""
+    return folder() / "programs"
+
+
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Scenario]:
     """Every scenario that came with tcpwatch, by name, in the order of their topics and files."""
-    found = (read(path) for path in sorted(folder().glob("*/*.py")))
+    files = sorted(folder().glob("*/*.py"))
+    found = (read(path) for path in files if path.parent != programs_folder())
     ordered = sorted(found, key=lambda scenario: (_order(scenario), scenario.name))
     return {scenario.name: scenario for scenario in ordered}
 

@@ -44,7 +44,8 @@ def judge(record: RunRecord, timeline: Timeline) -> Judged:
         _expectation(
             role, text, timeline, cut_short=cut_short, wire_alone=_attending(record) == {WIRE}
         )
-        for role, text in record.expect.items()
+        for key, text in record.expect.items()
+        for role in _ends(key, timeline)
     )
     failures = [record.problem] if record.problem else []
     failures += record.failed_checks
@@ -73,6 +74,15 @@ def judge(record: RunRecord, timeline: Timeline) -> Judged:
         nothing = "no path was expected, and no connection was seen"
         return Judged(record, timeline, Verdict.INCONCLUSIVE, (nothing,), ())
     return Judged(record, timeline, Verdict.PASS, (), expectations)
+
+
+def _ends(key: str, timeline: Timeline) -> list[str]:
+    """Whom an expectation is of: ``every client`` is ``client 1``, ``client 2`` and so on."""
+    every, _, role = key.partition(" ")
+    if every != "every":
+        return [key]
+    numbers = [c.number for c in timeline.connections if any(e.role == role for e in c.endpoints)]
+    return [f"{role} {number}" for number in numbers] or [key]
 
 
 def _endpoint(role: str, timeline: Timeline) -> Endpoint | None:

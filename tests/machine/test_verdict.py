@@ -127,6 +127,29 @@ def test_a_number_names_a_later_connection() -> None:
     assert judge(record, both).verdict is Verdict.PASS
 
 
+def test_every_names_the_end_of_each_connection() -> None:
+    connections = [
+        timeline(path, number=number).connections[0]
+        for number, path in enumerate(["CLOSED SYN-SENT", "CLOSED", "CLOSED SYN-SENT|LISTEN"], 1)
+    ]
+    record = replace(RECORD, expect={"every client": "CLOSED > SYN-SENT"})
+    judged = judge(record, replace(GOOD, connections=tuple(connections)))
+
+    met = {each.endpoint: each.met for each in judged.expectations}
+    assert met == {"client 1": True, "client 2": False, "client 3": None}
+    assert judged.verdict is Verdict.FAIL
+    assert judged.reasons[0].startswith("client 2: the witnessed path CLOSED is not")
+    good = replace(GOOD, connections=tuple(connections[:1]))
+    assert judge(record, good).verdict is Verdict.PASS
+
+
+def test_every_asks_for_one_at_least() -> None:
+    record = replace(RECORD, expect={"every client": "..."})
+    (expectation,) = judge(record, Timeline((), (), ())).expectations
+
+    assert (expectation.endpoint, expectation.met) == ("every client", None)
+
+
 def test_a_failure_shows_the_difference_and_the_evidence_under_it() -> None:
     record = replace(RECORD, expect={"client": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1"})
     (expectation,) = judge(record, timeline("CLOSED SYN-SENT CLOSED")).expectations
