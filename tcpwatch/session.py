@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.lab.player import Lab, Loading, Performance
+from tcpwatch.lab.player import Lab, Loading, Outcome, Performance
 from tcpwatch.lab.scenario import Scenario
 from tcpwatch.machine.table import silent_moves
 from tcpwatch.machine.tracker import Tracker
@@ -108,6 +108,7 @@ class Session:
         self._events = 0
         self._last_change_ns = 0
         self._faults: list[str] = []
+        self._lab_fault: Callable[[], TcpwatchError | None] = lambda: None
 
     # ------------------------------------------------------------------ the run
 
@@ -133,6 +134,7 @@ class Session:
                     newborn_only=True,
                 )
             self._marks = [stage.watermark]
+            self._lab_fault = lambda: stage.lab.fault
             self._watch(stage)
             for sink in self._sinks:
                 sink.begin(record)
@@ -142,6 +144,8 @@ class Session:
                 stage.server,
                 stage.wire,
                 self,
+                note=stage.lab.note,
+                folder=self._scenario.path.parent,
                 port=stage.port,
                 patience_s=self._options.timeout_s / 3,
             )
@@ -186,6 +190,9 @@ class Session:
                 )
         outcome = performance.outcome
         assert outcome is not None
+        fault = stage.lab.fault
+        if fault is not None:  # whatever the play then missed is no news
+            outcome = Outcome(problem=fault.message)
         record = replace(
             record,
             problem=outcome.problem,
@@ -322,16 +329,23 @@ class Session:
 
     # ------------------------------------------------------------------ what a play asks
 
-    def wait_for_state(self, role: str, state: TcpState, timeout_s: float) -> bool:
-        """`Observer`: until the latest connection's end of that role is certainly in the state."""
+    def wait_for_state(
+        self, role: str, state: TcpState, timeout_s: float, connection: int | None
+    ) -> bool:
+        """`Observer`: until the connection's end of that role is certainly in the state."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._is_in(role, state) or self._tracker.doubt(role), timeout_s
+                lambda: (
+                    self._is_in(role, state, connection)
+                    or self._tracker.doubt(role, connection)
+                    or self._lab_fault()
+                ),
+                timeout_s,
             )
-            return self._is_in(role, state)
+            return self._is_in(role, state, connection)
 
-    def _is_in(self, role: str, state: TcpState) -> bool:
-        belief = self._tracker.state(role)
+    def _is_in(self, role: str, state: TcpState, connection: int | None) -> bool:
+        belief = self._tracker.state(role, connection)
         return belief is not None and belief.certain is state
 
     def wait_until_settled(self, timeout_s: float) -> bool:
@@ -339,17 +353,18 @@ class Session:
         with self._changed:
             return self._changed.wait_for(self._tracker.settled, timeout_s)
 
-    def belief(self, role: str) -> str:
+    def belief(self, role: str, connection: int | None) -> str:
         """`Observer`: the present state of that end, in words."""
         with self._changed:
-            belief = self._tracker.state(role)
+            belief = self._tracker.state(role, connection)
         return str(belief) if belief else "no state at all"
 
-    def doubt(self, role: str, state: TcpState) -> str | None:
+    def doubt(self, role: str, state: TcpState, connection: int | None) -> str | None:
         """`Observer`: whether the evidence is too thin to say that the end was not in the state."""
         with self._changed:
-            attending, doubt = self._tracker.attending, self._tracker.doubt(role)
-            belief = self._tracker.state(role)
+            attending = self._tracker.attending
+            doubt = self._tracker.doubt(role, connection)
+            belief = self._tracker.state(role, connection)
         if doubt is None and attending <= {TABLE}:
             return f"the socket table alone may have missed {state}"
         silent = silent_moves(belief.states) if belief is not None else ()

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.failures import CheckFailed, LabClosed, Unsupported
@@ -21,24 +21,31 @@ from tcpwatch.lab.host import Host
 from tcpwatch.lab.process import Process, Socket
 from tcpwatch.lab.scenario import Scenario, describe, place_of
 from tcpwatch.lab.wire import Wire, WireTimeout
+from tcpwatch.model.events import Measured
 from tcpwatch.tcp.state import TcpState
 
 PORT = 7000
+Measurement = TypeVar("Measurement", int, str)
 
 
 class Observer(Protocol):
     """Whoever watches the lab: answers what the witnesses have seen so far."""
 
-    def wait_for_state(self, role: str, state: TcpState, timeout_s: float) -> bool:
-        """Until that role's end is witnessed in the state; False when the time ran out."""
+    def wait_for_state(
+        self, role: str, state: TcpState, timeout_s: float, connection: int | None
+    ) -> bool:
+        """Until that role's end is witnessed in the state; False when the time ran out.
+
+        ``connection`` is its number (None: the latest), here and below.
+        """
 
     def wait_until_settled(self, timeout_s: float) -> bool:
         """Until every witness has seen all that it can see of what happened."""
 
-    def belief(self, role: str) -> str:
+    def belief(self, role: str, connection: int | None) -> str:
         """The present state of that role's end in words."""
 
-    def doubt(self, role: str, state: TcpState) -> str | None:
+    def doubt(self, role: str, state: TcpState, connection: int | None) -> str | None:
         """Why the end may well be, or have been, in that state unseen; None where it was not."""
 
 
@@ -55,6 +62,8 @@ class Lab:
         wire: Wire | None,
         observer: Observer,
         *,
+        note: Callable[[Measured], None],
+        folder: Path,
         port: int = PORT,
         patience_s: float = 10,
     ) -> None:
@@ -62,6 +71,8 @@ class Lab:
         self.server = server
         self._wire = wire
         self._observer = observer
+        self._note = note
+        client.folder = server.folder = folder
         self.port = port
         self._patience_s = patience_s
         self._programs: dict[str, Process] = {}
@@ -114,17 +125,23 @@ class Lab:
         *,
         client: TcpState | str | None = None,
         server: TcpState | str | None = None,
+        connection: int | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        """Until the witnesses see that end in that state. Raises CheckFailed when they never do."""
+        """Until the witnesses see that end in that state. Raises CheckFailed when they never do.
+
+        ``connection`` is its number, from 1 in the order of appearance; None: the latest.
+        """
         for role, wanted in (("client", client), ("server", server)):
             if wanted is None:
                 continue
             state = TcpState.parse(wanted) if isinstance(wanted, str) else wanted
             patience_s = self._patience_s if timeout_s is None else timeout_s
-            if not self._observer.wait_for_state(role, state, patience_s):
-                unseen = f"the {role} was not seen in {state}, but in {self._observer.belief(role)}"
-                doubt = self._observer.doubt(role, state)
+            if not self._observer.wait_for_state(role, state, patience_s, connection):
+                belief = self._observer.belief(role, connection)
+                end = role if connection is None else f"{role} of connection {connection}"
+                unseen = f"the {end} was not seen in {state}, but in {belief}"
+                doubt = self._observer.doubt(role, state, connection)
                 if doubt is not None:
                     raise Unsupported(f"{unseen}: {doubt}")
                 raise CheckFailed(f"{unseen}, within {patience_s:g} s")
@@ -132,6 +149,14 @@ class Lab:
     def settle(self) -> None:
         """Until each witness has seen all that happened so far; a slow one gets little time."""
         self._observer.wait_until_settled(0.25)
+
+    def measured(self, what: str, value: Measurement, case: str = "") -> Measurement:
+        """Records what the play looked at or counted, and gives it back.
+
+        It is shown under the ladder: values of the same ``what`` in several cases side by side.
+        """
+        self._note(Measured(what, value, case))
+        return value
 
     def check(self, condition: object, message: str) -> None:
         """Fails the run with ``message`` unless the condition holds."""

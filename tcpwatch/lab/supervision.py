@@ -16,9 +16,10 @@ from typing import Any
 
 from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.calls import Switchboard
-from tcpwatch.lab.failures import DeadlinePassed
+from tcpwatch.lab.failures import DeadlinePassed, ProgramFailed
 from tcpwatch.lab.host import Host
 from tcpwatch.lab.protocol import Channel, Message
+from tcpwatch.model.events import Payload
 from tcpwatch.model.witness import Observation
 from tcpwatch.prestart import take
 
@@ -94,6 +95,15 @@ class HostPair:
     def set_deadline(self, deadline_ns: int | None) -> None:
         """From then (CLOCK_MONOTONIC) on every waiting of a play ends with DeadlinePassed."""
         self._switchboard.set_deadline(deadline_ns)
+
+    def note(self, payload: Payload) -> None:
+        """Emits a fact that the play itself has found, as of now. Any thread."""
+        self._switchboard.note(payload)
+
+    @property
+    def fault(self) -> ProgramFailed | None:
+        """Why a program of the play failed by itself; None where none did."""
+        return self._switchboard.fault
 
     def calls_watermark(self) -> int:
         """CLOCK_MONOTONIC nanoseconds: nothing from before is still to come. Any thread."""

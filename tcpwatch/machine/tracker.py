@@ -24,6 +24,7 @@ from tcpwatch.model.events import (
     Gap,
     KernelNoted,
     MalformedSeen,
+    Measured,
     Point,
     ProcessChanged,
     SegmentFate,
@@ -82,7 +83,7 @@ class Tracker:
                 return self._call(event)
             case Gap():
                 return self._gap(event)
-            case KernelNoted() | MalformedSeen():
+            case KernelNoted() | MalformedSeen() | Measured():
                 return Happening(event)
             case _ as never:
                 assert_never(never)

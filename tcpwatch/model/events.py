@@ -17,6 +17,9 @@ from tcpwatch.tcp.state import TcpState
 KERNEL, TABLE, WIRE, CALLS = "kernel", "table", "wire", "calls"
 """The four witnesses, by the names that `--without` and the JSON use."""
 
+PLAY = "play"
+"""Whose vantage is the play's own, which looks and counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vantage:
@@ -160,14 +163,16 @@ class ProcessChange(Enum):
     STARTED = "started"
     FORKED = "forked"
     SIGNALLED = "signalled"  # a signal was sent to it
-    EXITED = "exited"
+    EXITED = "exited"  # from then on a zombie, until it is reaped
+    REAPED = "reaped"  # its parent has waited for it, or whoever inherited it
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessChanged:
-    """A process of the lab began, was signalled or ended.
+    """A process of the lab began, was signalled, ended or was reaped.
 
-    ``exit_status`` or ``signal`` says how.
+    ``exit_status`` or ``signal`` says how. ``parent`` is the name of the process that forked it;
+    empty where the lab started it.
     """
 
     pid: int
@@ -175,6 +180,19 @@ class ProcessChanged:
     change: ProcessChange
     exit_status: int | None = None
     signal: str | None = None
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the play looked at or counted: ``value`` of ``what``, in one ``case`` of several.
+
+    Values of the same thing in different cases are a contrast.
+    """
+
+    what: str
+    value: int | str
+    case: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +220,7 @@ Payload = (
     | SocketSampled
     | UserCall
     | ProcessChanged
+    | Measured
     | Gap
     | MalformedSeen
 )

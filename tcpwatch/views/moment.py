@@ -17,6 +17,7 @@ from tcpwatch.model.events import (
     Fate,
     Gap,
     MalformedSeen,
+    Measured,
     Point,
     ProcessChanged,
     SegmentFate,
@@ -194,6 +195,10 @@ class Telling:
                 self._say(happening, self._call(payload, happening.role))
             case ProcessChanged():
                 self._say(happening, self._wording.process(payload, happening.role))
+            case Measured():
+                case = f" ({payload.case})" if payload.case else ""
+                said = f"{payload.what}: {payload.value}{case}"
+                self._told.append(Entry(None, words(self._wording.safe(said), DIM)))
             case Gap():
                 source = self._wording.safe(happening.event.vantage.source)
                 lost = "events" if payload.lost is None else f"{payload.lost} events"

@@ -19,6 +19,7 @@ from tcpwatch.model.events import (
     KernelNote,
     KernelNoted,
     MalformedSeen,
+    Measured,
     Payload,
     Point,
     ProcessChange,
@@ -136,7 +137,9 @@ PAYLOADS: dict[type, st.SearchStrategy[Payload]] = {
         change=st.sampled_from(ProcessChange),
         exit_status=st.none() | INTEGERS,
         signal=st.none() | TEXTS,
+        parent=TEXTS,
     ),
+    Measured: st.builds(Measured, what=TEXTS, value=INTEGERS | TEXTS, case=TEXTS),
     Gap: st.builds(Gap, reason=TEXTS, lost=st.none() | NATURALS, since_ns=INTEGERS),
     MalformedSeen: st.builds(MalformedSeen, reason=TEXTS, raw=BYTES),
 }
