@@ -1,5 +1,6 @@
 """An actor: a process of the lab that makes one real call at a time, on request, and tells of it.
 
+Or becomes a program, for good, which makes its calls by itself (`tracing`).
 Owns: the table of verbs, and the stamps just before and just after each call. Must not know the
 scenario, what a call's outcome means, nor which namespace it is in.
 """
@@ -16,6 +17,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from tcpwatch.lab.protocol import Channel, Message, channel_pair
+from tcpwatch.lab.tracing import run_program
 
 Address = tuple[str, int]
 
@@ -52,6 +54,9 @@ class Actor:
         sock = self.sockets.get(body["on"]) if body["on"] is not None else None
         before = self._addresses(sock)
         self.channel.send({"called": body["id"], "t_ns": time.monotonic_ns(), **before})
+        if body["verb"] == "run":
+            path, arguments = body["args"]
+            run_program(self.channel, path, arguments, request.fds[0])
         answer: dict[str, Any] = {"returned": body["id"]}
         outcome = Outcome(None)
         try:
@@ -223,4 +228,7 @@ VERBS: dict[str, Callable[..., Outcome]] = {
     "sigaction": _sigaction,
     "exit": _exit,
 }
-"""A verb takes the actor, the socket it is called on (or None), bytes, and its own arguments."""
+"""A verb takes the actor, the socket it is called on (or None), bytes, and its own arguments.
+
+``run`` is not among them: it does not come back.
+"""

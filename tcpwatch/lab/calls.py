@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -27,6 +27,7 @@ from tcpwatch.lab.failures import (
     Ending,
     LabClosed,
     ProcessDied,
+    ProgramFailed,
     Unsupported,
     signal_name,
 )
@@ -34,6 +35,7 @@ from tcpwatch.lab.lines import Call, Line, Returned, address, changed, user_call
 from tcpwatch.lab.protocol import Channel, Message
 from tcpwatch.model.events import (
     CALLS,
+    PLAY,
     CallPhase,
     Payload,
     ProcessChange,
@@ -83,6 +85,8 @@ class Switchboard:
         # Guards all below, and makes one step of taking a stamp and emitting what it is for.
         self._lock = threading.RLock()
         self._closed: LabClosed | None = None
+        self._fault: ProgramFailed | None = None
+        self._to_close: list[Callable[[], None]] = []
         self._asked: dict[int, _Asked] = {}
         self._lines: dict[int, Line] = {}  # by pid inside the lab: a pid's last holder
         self._every_line: list[Line] = []
@@ -133,7 +137,7 @@ class Switchboard:
 
     def begin(
         self, line: Line, verb: str, on: int | None, args: list[Any], *, blob: bytes = b"",
-        arguments: str = "", child_name: str = "",
+        arguments: str = "", child_name: str = "", fds: Sequence[int] = (),
     ) -> Call:  # fmt: skip
         """Lets an actor begin a call.
 
@@ -143,6 +147,12 @@ class Switchboard:
             self._raise_if_closed()
             if line.ending is not None or line.gone:
                 raise ProcessDied(line.name, line.ending or Ending())
+            if line.is_program:
+                raise TcpwatchError(
+                    f"{line.name} runs a program, which makes its own calls",
+                    "let another process make this one",
+                    ExitCode.USAGE,
+                )
             if line.call is not None:
                 raise TcpwatchError(
                     f"{line.name} is still in {line.call.verb}(): one call at a time",
@@ -154,8 +164,18 @@ class Switchboard:
             self._marks[call.id] = time.monotonic_ns()
         request = {"id": call.id, "verb": verb, "on": on, "args": args}
         with contextlib.suppress(OSError):  # it just died: its end is on its way, and ends the call
-            line.channel.send(request, blob)
+            line.channel.send(request, blob, fds)
         return call
+
+    def note(self, payload: Payload) -> None:
+        """Emits a fact of the play's own, as of now."""
+        with self._lock:
+            self._emit(Observation(time.monotonic_ns(), Vantage(PLAY), payload))
+
+    @property
+    def fault(self) -> ProgramFailed | None:
+        """Why a program of the play failed by itself: an exception that it left uncaught."""
+        return self._fault
 
     def kill(self, line: Line, number: int) -> None:
         """Sends a signal. Raises OSError (ESRCH when it is gone), LabClosed, DeadlinePassed."""
@@ -167,10 +187,22 @@ class Switchboard:
 
     def wait(self, future: Future[T], otherwise: str) -> T:
         """What ``future`` gives. Raises DeadlinePassed with ``otherwise`` as its reason."""
-        patience_ends_ns = time.monotonic_ns() + round(self._patience_s * 1e9)
         future.add_done_callback(self._nudge)
+        self._until(future.done, otherwise)
+        return future.result()
+
+    def until(self, true: Callable[[], bool], otherwise: str) -> None:
+        """Waits until ``true()``, looked at after each message. Raises as `wait`, and LabClosed."""
+        self._until(lambda: true() or self._closed is not None, otherwise)
+        if not true():
+            self._raise_if_closed()
+
+    def _until(self, true: Callable[[], bool], otherwise: str) -> None:
+        patience_ends_ns = time.monotonic_ns() + round(self._patience_s * 1e9)
         with self._news:
-            while not future.done():
+            while not true():
+                if self._fault is not None:
+                    raise self._fault
                 left_ns = patience_ends_ns - time.monotonic_ns()
                 limit = f"within {self._patience_s:g} s"
                 if self._deadline_ns is not None:
@@ -179,7 +211,16 @@ class Switchboard:
                 if left_ns <= 0:
                     raise DeadlinePassed(f"{otherwise} {limit}")
                 self._news.wait(left_ns / 1e9)
-        return future.result()
+
+    def children_of(self, line: Line) -> list[Line]:
+        """The processes that it has forked so far, in order."""
+        with self._lock:
+            return [other for other in self._every_line if other.parent is line]
+
+    def on_close(self, close: Callable[[], None]) -> None:
+        """What is to be closed with the lab."""
+        with self._lock:
+            self._to_close.append(close)
 
     def set_deadline(self, deadline_ns: int | None) -> None:
         """Ends every waiting, also one under way, at that time (CLOCK_MONOTONIC)."""
@@ -187,7 +228,7 @@ class Switchboard:
             self._deadline_ns = deadline_ns
             self._news.notify_all()
 
-    def _nudge(self, _: object) -> None:
+    def _nudge(self, _: object = None) -> None:
         with self._news:
             self._news.notify_all()
 
@@ -201,7 +242,7 @@ class Switchboard:
         with self._lock:
             now_ns = time.monotonic_ns()
             mark_ns = now_ns if self._is_quiet(rounds) else self._passed_ns
-            if any(line.call is not None for line in self._every_line):
+            if any(line.is_busy for line in self._every_line):
                 mark_ns = min(mark_ns, now_ns - _STAMP_SLACK_NS)
             mark_ns = min([mark_ns, *self._marks.values()])
             self._watermark_ns = max(self._watermark_ns, mark_ns)
@@ -212,6 +253,9 @@ class Switchboard:
         self._shut(LabClosed())
         if threading.current_thread() is not self._reader:
             self._reader.join()
+        with self._lock:
+            while self._to_close:
+                self._to_close.pop()()
 
     # --- the reader ---------------------------------------------------------------------------
 
@@ -266,6 +310,7 @@ class Switchboard:
         with self._lock:
             for message in messages:
                 self._on_message(line, message)
+            self._nudge()
             if gone:
                 line.gone = True
                 self._selector.unregister(line.channel)
@@ -280,11 +325,33 @@ class Switchboard:
             self._tell(line, body["t_ns"], changed(line, change))
             self._born(line)
             _give(line.ready, None)
-        elif "called" in body and line.call is not None:
-            self._tell(line, body["t_ns"], user_call(line, line.call, CallPhase.CALLED, body))
-            self._marks.pop(line.call.id, None)
-        elif "returned" in body and line.call is not None:
-            self._on_returned(line, line.call, message)
+        elif "called" in body:
+            self._on_called(line, body)
+        elif "returned" in body:
+            call = line.own.get(body["returned"]) if line.is_program else line.call
+            if call is not None:
+                self._on_returned(line, call, message)
+        elif "crashed" in body and self._fault is None:
+            self._fault = ProgramFailed(line.name, body["crashed"])
+
+    def _on_called(self, line: Line, body: dict[str, Any]) -> None:
+        if line.is_program:
+            call = Call(next(self._ids), body["call"], body["arguments"])
+            line.own[body["called"]] = call
+            line.begun[call.verb] += 1
+            if call.verb == "fork":
+                line.children += 1
+                number = f"{line.name.partition(' ')[2]}." if line.parent is not None else ""
+                call.child_name = f"child {number}{line.children}"
+        elif line.call is not None:
+            call = line.call
+        else:
+            return
+        self._tell(line, body["t_ns"], user_call(line, call, CallPhase.CALLED, body))
+        self._marks.pop(call.id, None)
+        if call.verb == "run":  # it does not come back: from now on the calls are the program's
+            line.is_program, line.call = True, None
+            _give(call.done, Returned(0))
 
     def _on_returned(self, line: Line, call: Call, message: Message) -> None:
         body = message.body
@@ -295,7 +362,12 @@ class Switchboard:
             told = {**body, "result": child.pid} if child is not None else body
             self._tell(line, body["t_ns"], user_call(line, call, CallPhase.RETURNED, told))
             self._marks.pop(call.id, None)
-            line.call = None
+            if line.is_program:
+                line.back[call.verb] += 1
+                line.printed += body.get("printed", "")
+                line.own.pop(body["returned"], None)
+            else:
+                line.call = None
             local, remote = address(body["local"]), address(body["remote"])
             returned = Returned(body["result"], errno, message.blob, child, local, remote)
             _give(call.done, returned)
@@ -309,7 +381,7 @@ class Switchboard:
             child.on_birth = finish
             self._add(child)
             return
-        if call.verb == "wait" and not errno:
+        if call.waits_for_child and not errno:
             child = self._reaped_by_wait(body)
         finish()
 
@@ -319,6 +391,7 @@ class Switchboard:
         if child is not None:
             self._drain(child)
             self._end(child, Ending.of_exit_code(code), body["t_ns"])
+            self._reap(child, body["t_ns"])
         else:
             body["result"] = inner_pid
         return child
@@ -328,6 +401,13 @@ class Switchboard:
         if line is not None:
             self._drain(line)  # its last words may still be on the line
             self._end(line, Ending.of_exit_code(message.body["code"]), message.body["t_ns"])
+            self._reap(line, message.body["t_ns"])
+
+    def _reap(self, line: Line, t_ns: int) -> None:
+        """It is no zombie any more. Of those that the lab itself reaps, nobody wants to hear."""
+        if line.parent is not None and not line.reaped:
+            line.reaped = True
+            self._tell(line, t_ns, changed(line, ProcessChange.REAPED))
 
     def _on_gone(self, line: Line) -> None:
         """An actor's channel closed. Its parent will say how it ended: the supervisor at once.
@@ -339,10 +419,13 @@ class Switchboard:
         _await_exit(line.pid)
         ending = Ending.of_zombie(line.pid)
         if ending is None:
-            waiting = line.parent.call is not None and line.parent.call.verb == "wait"
-            if waiting or line.parent.ending is not None:
+            self._drain(line.parent)  # it may have told already
+            if line.parent.waits_for_child or line.parent.ending is not None:
                 return  # who reaped it is about to tell
-        self._end(line, ending or Ending(), time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self._end(line, ending or Ending(), now_ns)
+        if ending is None:
+            self._reap(line, now_ns)
 
     def _end(self, line: Line, ending: Ending, t_ns: int) -> None:
         if line.ending is not None:
@@ -354,6 +437,7 @@ class Switchboard:
         if not line.ready.done():
             line.ready.set_exception(ProcessDied(line.name, ending))
         call, line.call = line.call, None
+        line.own.clear()
         if call is not None:
             self._marks.pop(call.id, None)
             if call.verb == "exit":

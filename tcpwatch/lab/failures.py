@@ -71,6 +71,13 @@ class ProcessDied(TcpwatchError):  # noqa: N818 - as LabClosed
         self.ending = ending
 
 
+class ProgramFailed(TcpwatchError):  # noqa: N818 - as LabClosed
+    """A program of the play ended by an exception that it did not catch: not what it is to show."""
+
+    def __init__(self, process: str, what: str) -> None:
+        super().__init__(f"{what}, in the program of {process}")
+
+
 class CheckFailed(TcpwatchError):  # noqa: N818 - as LabClosed
     """A play's own check was not met: a failure of the run, with the message as its reason."""
 

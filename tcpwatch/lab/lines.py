@@ -5,6 +5,7 @@ Owns: `Line`, `Call`, `Returned`. Must not know who reads the channels, nor who 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -39,8 +40,13 @@ class Call:
     id: int
     verb: str
     arguments: str
-    child_name: str
+    child_name: str = ""
     done: Future[Returned] = field(default_factory=Future)
+
+    @property
+    def waits_for_child(self) -> bool:
+        """Whether it may be reaping a process at this moment."""
+        return self.verb in ("wait", "waitpid")
 
 
 @dataclass(eq=False, slots=True)
@@ -54,7 +60,14 @@ class Line:
     parent: Line | None = None
     observed: bool = True
     pid: int = 0
-    call: Call | None = None
+    call: Call | None = None  # the one that it was asked for
+    own: dict[int, Call] = field(default_factory=dict)  # those that a program is in, by its numbers
+    begun: Counter[str] = field(default_factory=Counter)  # how often a program made each call,
+    back: Counter[str] = field(default_factory=Counter)  # and how often each came back
+    printed: str = ""
+    is_program: bool = False
+    children: int = 0
+    reaped: bool = False
     ending: Ending | None = None
     gone: bool = False  # the channel's other end is closed
     mark: int = 0  # the low-water mark that its first word removes
@@ -62,12 +75,25 @@ class Line:
     ready: Future[None] = field(default_factory=Future)
     ended: Future[Ending] = field(default_factory=Future)
 
+    @property
+    def waits_for_child(self) -> bool:
+        """Whether it is in a call that reaps, or about to tell what one gave."""
+        calls = [*self.own.values(), *([self.call] if self.call else [])]
+        return any(call.waits_for_child for call in calls)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it may be about to tell of a call: of one made, or of one that came back."""
+        return self.call is not None or (self.is_program and self.ending is None)
+
 
 def changed(
     line: Line, change: ProcessChange, signal: str | None = None, exit_status: int | None = None
 ) -> ProcessChanged:
     """The event of a change in a process's life."""
-    return ProcessChanged(line.pid or line.inner_pid, line.name, change, exit_status, signal)
+    parent = "" if line.parent is None else line.parent.name
+    pid = line.pid or line.inner_pid
+    return ProcessChanged(pid, line.name, change, exit_status, signal, parent)
 
 
 def user_call(line: Line, call: Call, phase: CallPhase, body: dict[str, Any]) -> UserCall:

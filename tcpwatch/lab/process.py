@@ -10,9 +10,10 @@ import os
 import signal as signals
 import socket as sockets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import errorcode
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tcpwatch.errors import ExitCode, TcpwatchError
@@ -22,6 +23,7 @@ from tcpwatch.model.identity import SocketAddress
 
 T = TypeVar("T")
 Address = SocketAddress | tuple[str, int]
+_TCP_REPAIR = 19  # linux/tcp.h; the socket module has no name for it
 _SHOWN = 24  # octets of what is sent, in an event's arguments
 
 
@@ -194,10 +196,40 @@ class Process:
         if sig == signals.SIGKILL:
             self.join()
 
+    @property
+    def zombies(self) -> int:
+        """How many of its children have ended and are not reaped, as /proc has it now.
+
+        Raises ProcessDied.
+        """
+        import psutil
+
+        try:
+            children = psutil.Process(self.pid).children()
+            return sum(child.status() == psutil.STATUS_ZOMBIE for child in children)
+        except psutil.NoSuchProcess:
+            raise ProcessDied(self.name, self._line.ending or Ending()) from None
+
     def exit(self, status: int = 0) -> Ending:
         """_exit(2), and waits until it has ended. Raises as `join`."""
         self.begin("exit", None, [status], _nothing, arguments=str(status)).result()
         return self.join()
+
+    def run(self, path: str, arguments: Sequence[str]) -> Program:
+        """This process becomes the Python program at ``path``. Raises as `Pending.result`."""
+        reading, writing = os.pipe()
+        terminal = Terminal(writing)
+        try:
+            text = " ".join([Path(path).stem, *arguments])
+            args = [path, list(arguments)]
+            self.begin("run", None, args, _nothing, arguments=text, fds=[reading]).result()
+        except BaseException:
+            terminal.close()
+            raise
+        finally:
+            os.close(reading)
+        self._switchboard.on_close(terminal.close)
+        return Program(self._switchboard, self._line, self.addresses, terminal)
 
     def join(self) -> Ending:
         """Waits until the process has ended, by itself or not. Raises DeadlinePassed, LabClosed."""
@@ -214,12 +246,87 @@ class Process:
         arguments: str = "",
         child_name: str = "",
         fails: int | None = None,
+        fds: Sequence[int] = (),
     ) -> Pending[T]:
         """Begins any verb of the actor's table (actor.py): what all the others are made of."""
         call = self._switchboard.begin(
-            self._line, verb, on, args, blob=blob, arguments=arguments, child_name=child_name
+            self._line,
+            verb,
+            on,
+            args,
+            blob=blob,
+            arguments=arguments,
+            child_name=child_name,
+            fds=fds,
         )
         return Pending(self._switchboard, self._line, call, convert, fails)
+
+
+class Program(Process):
+    """A process that runs a program: its calls are its own, and are recorded like any.
+
+    Begun by `Host.run`; what it reads from its standard input a play types.
+    """
+
+    def __init__(
+        self, switchboard: Switchboard, line: Line, addresses: Addresses, terminal: Terminal
+    ) -> None:
+        super().__init__(switchboard, line, addresses)
+        self._terminal = terminal
+
+    @property
+    def printed(self) -> str:
+        """What it has printed so far, without its children's."""
+        return self._line.printed
+
+    @property
+    def children(self) -> list[Process]:
+        """The processes that it has forked so far, in order."""
+        lines = self._switchboard.children_of(self._line)
+        return [Process(self._switchboard, line, self.addresses) for line in lines]
+
+    def type(self, text: str) -> None:
+        """Types on its standard input. Raises BrokenPipeError once nobody can read it."""
+        self._terminal.write(text)
+
+    def end_input(self) -> None:
+        """Its standard input ends, as by ctrl-D. Idempotent."""
+        self._terminal.close()
+
+    def wait_printed(self, text: str) -> None:
+        """Until it has printed ``text``, among other things. Raises DeadlinePassed, LabClosed."""
+        self._until(lambda: text in self._line.printed, f"has not printed {text!r}")
+
+    def wait_called(self, call: str, count: int = 1) -> None:
+        """Until it has made that call ``count`` times: it may be waiting in the last of them."""
+        self._until(lambda: self._line.begun[call] >= count, f"has not called {call}()")
+
+    def wait_returned(self, call: str, count: int = 1) -> None:
+        """Until that call has come back ``count`` times, with whatever result."""
+        self._until(lambda: self._line.back[call] >= count, f"has not come back from {call}()")
+
+    def _until(self, true: Callable[[], bool], what: str) -> None:
+        def ended() -> bool:
+            return self._line.ending is not None
+
+        self._switchboard.until(lambda: true() or ended(), f"{self.name} {what}")
+        if not true():
+            raise ProcessDied(self.name, self._line.ending or Ending())
+
+
+class Terminal:
+    """The writing end of a program's standard input. Takes over ``fd``."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class Start:
@@ -416,6 +523,11 @@ class Socket:
     def linger(self, seconds: int) -> None:
         """SO_LINGER switched on; with 0 a close() aborts the connection by RST."""
         self.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("@ii", 1, seconds))
+
+    def vanish(self) -> None:
+        """TCP_REPAIR, then close(): the socket is gone, and not a segment tells its peer."""
+        self.setsockopt(sockets.IPPROTO_TCP, _TCP_REPAIR, 1)
+        self.close()
 
     def getsockname(self) -> SocketAddress:
         """The local address, as getsockname(2) has it."""

@@ -25,6 +25,19 @@ from tcpwatch.machine.pattern import Pattern, PatternError
 Play = Callable[[Any], None]
 """A scenario's ``play(lab)``; the lab is `tcpwatch.lab.Lab`, which this file need not know."""
 
+TOPICS = {
+    "the-five": "which between them show all eleven states",
+    "concurrent-servers": "forking, and what waits before accept()",
+    "sigpipe-and-rst": "writing to whom nobody reads any more",
+    "close-and-shutdown": "which of the two sends the FIN, and when",
+    "io-models": "one answer, awaited in five ways",
+    "select": "select(), poll(), epoll and their timeouts",
+    "talking": "what the segments carry, and what a program reads",
+    "the-edges": "every other edge of the diagram",
+    "operators": "what one meets on a live server",
+}
+"""The topics in the order in which they are listed and played, each in words; others come last."""
+
 _WIRE_VERBS = "wire"
 # "client 2": of the second connection; "every client": of each.
 _ROLE = re.compile(r"(every )?(client|server)|(client|server) [1-9]\d*")
@@ -32,7 +45,10 @@ _ROLE = re.compile(r"(every )?(client|server)|(client|server) [1-9]\d*")
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One scenario as its file declares it. ``expect`` maps an end's role to its pattern."""
+    """One scenario as its file declares it. ``expect`` maps an end's role to its pattern.
+
+    ``slow`` says why it takes more than some 5 s; most do not.
+    """
 
     name: str
     topic: str
@@ -41,6 +57,7 @@ class Scenario:
     expect: dict[str, str]
     needs: tuple[str, ...]
     path: Path
+    slow: str = ""
 
     def load(self) -> Play:
         """Runs the file and gives its ``play``. Raises TcpwatchError with the file and line."""
@@ -92,6 +109,25 @@ def programs_folder() -> Path:
     return folder() / "programs"
 
 
+def find_program(name: str, beside: Path) -> Path:
+    """The program of that name, or in that file; a relative path counts from the folder ``beside``.
+
+    Raises TcpwatchError where there is none.
+    """
+    if name.endswith(".py"):
+        path = beside / name
+    else:
+        path = programs_folder() / f"{name.replace('-', '_')}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in programs_folder().glob("*.py")))
+        raise TcpwatchError(
+            f"there is no program {name!r}",
+            f"name a Python file (a path that ends in .py), or one of: {known}",
+            ExitCode.USAGE,
+        )
+    return path
+
+
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Scenario]:
     """Every scenario that came with tcpwatch, by name, in the order of their topics and files."""
@@ -101,8 +137,10 @@ def catalogue() -> dict[str, Scenario]:
     return {scenario.name: scenario for scenario in ordered}
 
 
-def _order(scenario: Scenario) -> tuple[bool, str]:
-    return scenario.topic != "the-five", scenario.topic
+def _order(scenario: Scenario) -> tuple[int, str]:
+    known = list(TOPICS)
+    place = known.index(scenario.topic) if scenario.topic in TOPICS else len(known)
+    return place, scenario.topic
 
 
 def find(name_or_file: str) -> Scenario:
@@ -156,6 +194,7 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
         raise _unusable(path, 1, "there is no function play(lab)")
     expect: dict[str, str] = {}
     needs: tuple[str, ...] = ()
+    slow = ""
     for name, node in _constants(tree):
         try:
             value = ast.literal_eval(node)
@@ -165,6 +204,8 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
             expect = _expectations(path, node, value)
         elif name == "NEEDS":
             needs = _needs(path, node, value)
+        elif name == "SLOW":
+            slow = _slow(path, node, value)
     if not needs and _uses_wire(tree):
         needs = ("namespaces",)
     return Scenario(
@@ -175,6 +216,7 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
         expect,
         needs,
         path.resolve(),
+        slow,
     )
 
 
@@ -184,7 +226,7 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
         if (
             isinstance(node, ast.Assign | ast.AnnAssign)
             and isinstance(target, ast.Name)
-            and target.id in ("EXPECT", "NEEDS")
+            and target.id in ("EXPECT", "NEEDS", "SLOW")
             and node.value is not None
         ):
             yield target.id, node.value
@@ -212,6 +254,12 @@ def _needs(path: Path, node: ast.expr, value: object) -> tuple[str, ...]:
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise _unusable(path, node.lineno, "NEEDS must be a name or a list of names")
     return tuple(names)
+
+
+def _slow(path: Path, node: ast.expr, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _unusable(path, node.lineno, "SLOW must say why in words")
+    return value.strip()
 
 
 def _uses_wire(tree: ast.Module) -> bool:

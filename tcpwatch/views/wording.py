@@ -92,15 +92,17 @@ class Wording:
             case ProcessChange.STARTED:
                 return []
             case ProcessChange.FORKED:
-                return [*who, *words("forks")]
+                return [*who, *words("begins")]
+            case ProcessChange.REAPED:
+                return [*who, *words("is reaped")]
             case ProcessChange.SIGNALLED:
                 return [*who, *words(f"gets {signal}", WARN)]
             case ProcessChange.EXITED if change.signal is not None:
                 return [*who, *words(f"killed by {signal}", BAD)]
-            case ProcessChange.EXITED if change.exit_status:
-                return [*who, *words(f"process exits, status {change.exit_status}", WARN)]
             case ProcessChange.EXITED:
-                return [*who, *words("process exits")]
+                style = WARN if change.exit_status else ""
+                status = f", status {change.exit_status}" if change.exit_status else ""
+                return [*who, *words(f"process exits{status}", style)]
 
     def transition(self, transition: Transition, was: Belief | None = None) -> list[Word]:
         """``ESTABLISHED > FIN-WAIT-1``; an uncertain end is ``A or B``, an assumed move says so.

@@ -323,7 +323,7 @@ def test_a_forked_child_is_a_real_one(lab: AnyLab, observations: list[Observatio
     assert psutil.Process(child.pid).ppid() == parent.pid
     assert calls(observations, "fork")[1].result == child.pid
     assert changes(observations, "child") == [
-        ProcessChanged(child.pid, "child", ProcessChange.FORKED)
+        ProcessChanged(child.pid, "child", ProcessChange.FORKED, parent="parent")
     ]
 
 
@@ -341,6 +341,7 @@ def test_a_child_is_a_zombie_until_its_parent_waits(
     assert [event.change for event in changes(observations, "child")] == [
         ProcessChange.FORKED,
         ProcessChange.EXITED,
+        ProcessChange.REAPED,
     ]
     parent.wait(fails=errno.ECHILD)
 
@@ -356,7 +357,8 @@ def test_a_waiting_parent_learns_how_its_child_was_killed(
     assert reaped.process is not None
     assert reaped.process.name == "child"
     assert reaped.ending == Ending(signal="SIGTERM")
-    assert changes(observations, "child")[-1].signal == "SIGTERM"
+    exited, reaped_ = changes(observations, "child")[-2:]
+    assert (exited.signal, reaped_.change) == ("SIGTERM", ProcessChange.REAPED)
 
 
 def test_an_orphan_s_end_is_told_too(lab: AnyLab) -> None:
