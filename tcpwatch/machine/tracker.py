@@ -187,7 +187,7 @@ class Tracker:
                 if not self._attending:
                     before = side.history
                     side.history = before.widened(event.t_ns, event.id)
-                    moves += self._moves(connection, side, before)
+                    moves += self._moves(connection, side, before, event.t_ns)
         return Happening(event, moves=tuple(moves))
 
     # ------------------------------------------------------------------ whose is it?
@@ -306,10 +306,16 @@ class Tracker:
     def _admit(self, connection: ConnectionTrack, side: SideTrack, claim: Claim) -> list[Move]:
         before = side.history
         side.history = before.admit(claim, alone=self._attending <= {TABLE})
-        return self._moves(connection, side, before)
+        since_ns = claim.t_ns if claim.since_ns is None else claim.since_ns
+        return self._moves(connection, side, before, since_ns)
 
-    def _moves(self, connection: ConnectionTrack, side: SideTrack, before: History) -> list[Move]:
-        """The transitions that ``side`` has now and had not before."""
+    def _moves(
+        self, connection: ConnectionTrack, side: SideTrack, before: History, since_ns: int
+    ) -> list[Move]:
+        """The transitions that ``side`` has now and had not before.
+
+        Made at ``since_ns`` or later.
+        """
         moves = []
         for index in range(1, len(side.history.steps)):
             step = side.history.steps[index]
@@ -317,7 +323,7 @@ class Tracker:
                 continue
             if not step.cause:
                 side.history = side.history.with_cause(
-                    index, self._causes.of_edge(side, index, self._attending)
+                    index, self._causes.of_edge(side, index, self._attending, since_ns)
                 )
             moves.append(
                 Move(connection.number, side.role, side.transition(index, self._attending, None))
@@ -367,6 +373,9 @@ class Tracker:
 
     def timeline(self, end_ns: int) -> Timeline:
         """What is concluded from the events so far, as of ``end_ns``."""
+        for connection in self._connections:
+            for side in connection.sides:
+                side.calls_told = self._causes.knows(side.role)
         connections = tuple(
             connection.freeze(self._attending, end_ns) for connection in self._connections
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tcpwatch.machine.endpoint import InferredEndpoint
 from tcpwatch.machine.reconcile import History
-from tcpwatch.machine.stimulus import Kind
+from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.machine.table import edges
 from tcpwatch.machine.witnessing import blind_spot
 from tcpwatch.model.events import KERNEL, TABLE, WIRE, Fate, SegmentSeen
@@ -29,6 +29,7 @@ from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.seq import SeqNumber
 
 _ORDER = (KERNEL, TABLE, WIRE)
+_TIME_WAIT_NS = 59_000_000_000  # Linux: TCP_TIMEWAIT_LEN is 60 s, on a timer wheel (tcp.h)
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class SideTrack:
     first_seq: SeqNumber | None = None
     first_syn: SeqNumber | None = None
     peer_syn: int | None = None
+    calls_told: bool = False
 
     @property
     def isn(self) -> SeqNumber | None:
@@ -97,16 +99,25 @@ class SideTrack:
         )
 
     def _silent_cause(self, index: int, attending: frozenset[str]) -> str:
-        """With the wire there and no segment to explain it, a timer is what is left."""
+        """With the wire there and no segment to explain it, a timer is what is left.
+
+        Or a call that sends nothing, where nobody tells of the calls.
+        """
         before, step = self.history.steps[index - 1], self.history.steps[index]
-        timers = {
+        silent = {
             row.stimulus
             for one in before.states
             for other in step.states
             for row in edges().get((one, other), ())
-            if row.stimulus.kind is Kind.TIMER
+            if row.stimulus.kind is Kind.TIMER or (row.stimulus.kind is Kind.CALL and not row.sends)
         }
-        return timers.pop().value if WIRE in attending and len(timers) == 1 else ""
+        timers = {stimulus for stimulus in silent if stimulus.kind is Kind.TIMER}
+        if WIRE not in attending or len(timers) != 1:
+            return ""
+        (timer,) = timers
+        if timer is Stimulus.TIME_WAIT_TIMEOUT:  # what ends sooner was destroyed, or made way
+            return timer.value if step.t_ns - before.t_ns >= _TIME_WAIT_NS else ""
+        return timer.value if silent == timers or self.calls_told else ""
 
     def freeze(self, attending: frozenset[str], end_ns: int) -> Endpoint:
         history = self.history

@@ -265,7 +265,8 @@ def test_data_for_a_request_that_timed_out_opens_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "gone_ms, cause, segment", [(101, "RST received", 7), (60_000, "2 MSL timeout", None)]
+    "gone_ms, cause, segment",
+    [(101, "RST received", 7), (30_000, "", None), (60_000, "2 MSL timeout", None)],
 )
 def test_the_table_tells_whether_a_reset_ended_time_wait(
     gone_ms: int, cause: str, segment: int | None
@@ -534,6 +535,75 @@ def test_the_signal_that_ended_its_process_is_the_cause_of_a_fin() -> None:
     bench.wire("server", "FA 1:1(0) ack 1")
 
     assert bench.causes("server")[-1] == "SIGKILL"
+
+
+def returned(name: str) -> UserCall:
+    return replace(call(name), phase=CallPhase.RETURNED)
+
+
+def test_the_call_in_whose_time_the_kernel_reports_is_the_cause() -> None:
+    bench = Bench(KERNEL, WIRE)
+    bench.wire("client", "S 0:0(0)", delivered=False)
+    bench.feed(call("close"), CALLS, "client")
+    bench.kernel("client", S.CLOSED, S.SYN_SENT, S.CLOSED)
+    bench.feed(returned("close"), CALLS, "client")
+
+    assert bench.causes("client") == ["active OPEN", "close()"]
+
+
+def test_a_call_that_had_come_back_is_not_the_cause() -> None:
+    bench = Bench(KERNEL, WIRE)
+    bench.handshake()
+    bench.feed(call("close"), CALLS, "client")  # another process holds the socket too
+    bench.feed(returned("close"), CALLS, "client")
+    bench.kernel("client", *ESTABLISHED, S.CLOSED)
+
+    assert bench.causes("client")[-1] == "timeout"
+
+
+@pytest.mark.parametrize("told, cause", [(True, "timeout"), (False, "")])
+def test_who_does_not_know_the_calls_does_not_know_why_syn_sent_ended(
+    *, told: bool, cause: str
+) -> None:
+    bench = Bench(KERNEL, WIRE)
+    if told:
+        bench.feed(call("connect", local=UNBOUND), CALLS, "client")
+    bench.wire("client", "S 0:0(0)", delivered=False)
+    bench.kernel("client", S.CLOSED, S.SYN_SENT, S.CLOSED)
+
+    assert bench.causes("client")[-1] == cause
+
+
+def test_what_moved_a_connection_once_is_no_cause_again() -> None:
+    """Data for an orphan is answered by a RST: neither close() nor the process's end did that."""
+    bench = Bench(WIRE)
+    bench.handshake()
+    bench.feed(call("close"), CALLS, "client")
+    bench.wire("client", "FA 1:1(0) ack 1")
+    bench.wire("server", "A 1:1(0) ack 2")
+    bench.wire("server", "PA 1:5(4) ack 2")
+    bench.wire("client", "R 2:2(0)")
+
+    assert bench.causes("client")[-3:] == ["close()", "ACK of FIN received", "ABORT"]
+
+
+def test_the_reset_of_a_socket_that_is_still_held_is_a_timers() -> None:
+    """As when keepalive finds nobody."""
+    bench = Bench(WIRE)
+    bench.feed(call("connect", local=UNBOUND), CALLS, "client")
+    bench.handshake()
+    bench.wire("client", "RA 1:1(0) ack 1")
+
+    assert bench.causes("client")[-1] == "timeout"
+
+
+def test_shutdown_of_the_other_direction_sends_no_fin() -> None:
+    bench = Bench(WIRE)
+    bench.handshake()
+    bench.feed(call("shutdown", "SHUT_RD"), CALLS, "client")
+    bench.wire("client", "FA 1:1(0) ack 1")
+
+    assert bench.causes("client")[-1] == "CLOSE"
 
 
 # ------------------------------------------------------------------ out
