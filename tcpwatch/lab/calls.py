@@ -167,10 +167,15 @@ class Switchboard:
             line.channel.send(request, blob, fds)
         return call
 
-    def note(self, payload: Payload) -> None:
-        """Emits a fact of the play's own, as of now."""
+    def note(self, payload: Payload, host: str | None = None) -> None:
+        """Emits a fact of the play's own, as of now; with ``host`` a call that we made there."""
+        vantage = Vantage(PLAY) if host is None else Vantage(CALLS, side=host)
         with self._lock:
-            self._emit(Observation(time.monotonic_ns(), Vantage(PLAY), payload))
+            self._emit(Observation(time.monotonic_ns(), vantage, payload))
+
+    def number(self) -> int:
+        """A number that no other call has."""
+        return next(self._ids)
 
     @property
     def fault(self) -> ProgramFailed | None:

@@ -1,19 +1,33 @@
 """One of the lab's two hosts, as a play and the session see it.
 
-Owns: the host's addresses, sysctls and descriptors. Must not know how they came to be.
+Owns: the host's addresses, sysctls, socket table and descriptors. Must not know how they came to
+be.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.calls import Line, Switchboard
-from tcpwatch.lab.failures import Unsupported
+from tcpwatch.lab.failures import CheckFailed, Unsupported
 from tcpwatch.lab.ports import Port
-from tcpwatch.lab.process import Addresses, Process
+from tcpwatch.lab.process import Addresses, Process, Program, Socket
+from tcpwatch.lab.scenario import find_program
+from tcpwatch.lab.sockets import Entry, SocketTable, counter, destroy_failure
+from tcpwatch.model.events import CallPhase, UserCall
 from tcpwatch.model.identity import SocketAddress
+from tcpwatch.tcp.state import TcpState
+
+_PATIENCE_S = 10.0
+_LOOK_S = 0.001  # between two looks
 
 
 class Host:
@@ -35,7 +49,10 @@ class Host:
         self.addresses = addresses
         self._port = port
         self._diag: socket.socket | None = None
+        self._table: SocketTable | None = None
         self._keeper: Line | None = None
+        self._programs = 0
+        self.folder = Path()  # which a program's relative path counts from
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {self.ip}>"
@@ -82,6 +99,19 @@ class Host:
         """A new process at this host. Raises OSError, LabClosed, DeadlinePassed."""
         return Process(self._switchboard, self._switchboard.spawn(self.name, name), self.addresses)
 
+    def run(self, program: str, *arguments: object, name: str = "") -> Program:
+        """A new process that runs a program, and is recorded as it makes its calls.
+
+        ``program`` is one of scenarios/programs by its name, or a Python file's path, relative to
+        the scenario's. Its process is called ``name``, else as the host, and numbered from 2.
+        Raises a usage error where there is no such program, and as `process`.
+        """
+        path = find_program(program, self.folder)
+        if not name:
+            self._programs += 1
+            name = self.name if self._programs == 1 else f"{self.name} {self._programs}"
+        return self.process(name).run(str(path), [str(argument) for argument in arguments])
+
     def sysctl(self, name: str, value: int | str | None = None) -> str:
         """Reads a sysctl such as ``net.ipv4.tcp_fin_timeout``; with a ``value`` sets it first.
 
@@ -104,6 +134,83 @@ class Host:
             raise _sysctl_failure(name, text, error) from error
         return str(answer.body["value"])
 
+    # ------------------------------------------------------------------ its own socket table
+
+    def sockets(self, *states: TcpState | str) -> list[Entry]:
+        """What its socket table has now, listeners first; only in these states where any is named.
+
+        Raises Unsupported where it has no table of its own.
+        """
+        wanted = {str(TcpState.parse(str(state))) for state in states}
+        entries = self._socket_table().entries()
+        return [entry for entry in entries if not wanted or entry.state in wanted]
+
+    def entry(self, socket: Socket) -> Entry:
+        """What its table has of that socket, or of the socket's peer where this is the peer's host.
+
+        CLOSED where it has none. Raises Unsupported.
+        """
+        for entry in self.sockets():
+            assert entry.ends is not None  # it is in the table
+            for ends in (entry.ends, entry.ends.flipped):
+                if socket.local == ends.local and socket.remote in (None, ends.remote):
+                    return entry
+        return Entry()
+
+    def destroy(self, socket: Socket) -> None:
+        """SOCK_DESTROY, as `ss -K` does: from outside, whatever its process is doing.
+
+        Recorded as a call of the host's administrator. Raises Unsupported where this kernel cannot,
+        OSError (ENOENT: there is no such socket).
+        """
+        table, entry = self._socket_table(), self.entry(socket)
+        local, remote = (entry.ends.local, entry.ends.remote) if entry.ends else (None, None)
+        call = UserCall(
+            self._switchboard.number(),
+            CallPhase.CALLED,
+            os.getpid(),
+            "administrator",
+            "destroy",
+            local=local,
+            remote=remote,
+        )
+        self._switchboard.note(call, self.name)
+        number = table.destroy(entry)
+        failed = errno.errorcode.get(number, f"E{number}") if number else None
+        returned = replace(call, phase=CallPhase.RETURNED, errno=failed)
+        self._switchboard.note(returned, self.name)
+        if number:
+            raise destroy_failure(number, entry)
+
+    def counter(self, name: str) -> int:
+        """One of its kernel's TCP counters, as `nstat` names them: ``ListenOverflows``.
+
+        Raises Unsupported where there is none of that name.
+        """
+        return counter(self.pid, name)
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Looks again and again until that is true of its table or counters, for at most 10 s.
+
+        Raises CheckFailed, saying ``what`` was awaited.
+        """
+        never = threading.Event()
+        give_up = time.monotonic() + _PATIENCE_S
+        while not condition():
+            if time.monotonic() > give_up:
+                raise CheckFailed(f"{what}: not at the {self.name} within {_PATIENCE_S:g} s")
+            never.wait(_LOOK_S)
+
+    def _socket_table(self) -> SocketTable:
+        if self._diag is None:
+            raise self._unsupported("socket table of its own")
+        if self._table is None:
+            asked = self._switchboard.ask("diag", host=self.name)
+            self._table = SocketTable(socket.socket(fileno=asked.fds[0]))
+        return self._table
+
+    # ------------------------------------------------------------------ its beginning and end
+
     def furnish(self) -> None:
         """Opens the netlink socket and starts the process that `pid` stands for. Called once."""
         message = self._switchboard.ask("diag", host=self.name)
@@ -116,6 +223,8 @@ class Host:
             self._port.close()
         if self._diag is not None:
             self._diag.close()
+        if self._table is not None:
+            self._table.close()
 
     def _unsupported(self, what: str) -> Unsupported:
         return Unsupported(

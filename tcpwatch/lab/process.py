@@ -520,6 +520,10 @@ class Socket:
         """SO_REUSEADDR switched on."""
         self.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
 
+    def reuse_port(self) -> None:
+        """SO_REUSEPORT switched on: others that also ask for it may bind the same port."""
+        self.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEPORT, 1)
+
     def linger(self, seconds: int) -> None:
         """SO_LINGER switched on; with 0 a close() aborts the connection by RST."""
         self.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("@ii", 1, seconds))
