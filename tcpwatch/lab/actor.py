@@ -12,11 +12,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from tcpwatch.lab.protocol import Channel, Message, channel_pair
+from tcpwatch.lab.protocol import Channel, Message, new_line
 from tcpwatch.lab.tracing import run_program
 
 Address = tuple[str, int]
@@ -28,21 +28,22 @@ class Outcome(NamedTuple):
     result: Any = 0
     blob: bytes = b""
     subject: socket.socket | None = None  # whose addresses to tell, where not the called one's
-    handover: socket.socket | None = None  # goes to tcpwatch
+    handover: Sequence[int] = ()  # descriptors that go to tcpwatch
 
 
 class Actor:
     """The calls' state: the open sockets by descriptor number, which a fork duplicates as it is."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.channel = Channel(sock)
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
         self.sockets: dict[int, socket.socket] = {}
         self.remotes: dict[int, Address] = {}  # told also after a RST, when getpeername() fails
 
     def run(self) -> NoReturn:
         """Serves requests until the other end is gone. Never returns: a forked child must not."""
         try:
-            self.channel.send({"hello": os.getpid(), "t_ns": time.monotonic_ns()})
+            with self.channel.telling():
+                self.channel.send({"hello": os.getpid(), "t_ns": time.monotonic_ns()})
             while (request := self.channel.receive()) is not None:
                 self._perform(request)
         except (BrokenPipeError, ConnectionError):
@@ -53,7 +54,8 @@ class Actor:
         body = request.body
         sock = self.sockets.get(body["on"]) if body["on"] is not None else None
         before = self._addresses(sock)
-        self.channel.send({"called": body["id"], "t_ns": time.monotonic_ns(), **before})
+        with self.channel.telling():
+            self.channel.send({"called": body["id"], "t_ns": time.monotonic_ns(), **before})
         if body["verb"] == "run":
             path, arguments = body["args"]
             run_program(self.channel, path, arguments, request.fds[0])
@@ -63,14 +65,14 @@ class Actor:
             outcome = VERBS[body["verb"]](self, sock, request.blob, *body["args"])
         except OSError as error:
             answer["errno"] = error.errno
-        answer["t_ns"] = time.monotonic_ns()
-        answer["result"] = outcome.result
-        after = self._addresses(outcome.subject or sock)
-        answer.update({key: after[key] or before[key] for key in after})
-        fds = [outcome.handover.fileno()] if outcome.handover else []
-        self.channel.send(answer, outcome.blob, fds)
-        if outcome.handover:
-            outcome.handover.close()
+        with self.channel.telling():
+            answer["t_ns"] = time.monotonic_ns()
+            answer["result"] = outcome.result
+            after = self._addresses(outcome.subject or sock)
+            answer.update({key: after[key] or before[key] for key in after})
+            self.channel.send(answer, outcome.blob, outcome.handover)
+        for fd in outcome.handover:
+            os.close(fd)
 
     def _addresses(self, sock: socket.socket | None) -> dict[str, Address | None]:
         if sock is None or sock.fileno() < 0:
@@ -174,12 +176,13 @@ def _getsockname(_: Actor, sock: socket.socket | None, __: bytes) -> Outcome:
 
 
 def _fork(actor: Actor, _: object, __: bytes) -> Outcome:
-    theirs, mine = channel_pair()
+    theirs, mine = new_line()
     pid = os.fork()
     if pid == 0:
-        theirs.close()
+        for fd in theirs:
+            os.close(fd)
         actor.channel.close()  # or the parent's end would not be seen
-        actor.channel = Channel(mine)
+        actor.channel = mine
         actor.run()
     mine.close()
     return Outcome(pid, handover=theirs)

@@ -32,7 +32,7 @@ from tcpwatch.lab.failures import (
     signal_name,
 )
 from tcpwatch.lab.lines import Call, Line, Returned, address, changed, user_call
-from tcpwatch.lab.protocol import Channel, Message
+from tcpwatch.lab.protocol import Channel, Message, open_line
 from tcpwatch.model.events import (
     CALLS,
     PLAY,
@@ -58,6 +58,7 @@ __all__ = [
 
 _EXIT_MS = 1000  # from closing its files to its end; some microseconds are usual
 _STAMP_SLACK_NS = 2_000_000  # an actor may be preempted between taking a stamp and sending it
+_STUCK_NS = 100_000_000  # or be stopped by a signal there
 T = TypeVar("T")
 
 
@@ -240,18 +241,32 @@ class Switchboard:
     def watermark(self) -> int:
         """CLOCK_MONOTONIC nanoseconds before which nothing more will be emitted.
 
-        One thing can undercut it: an actor that is preempted for longer than 2 ms between the
-        stamp of a call's return and telling of it.
+        One thing can undercut it: an actor that is kept for longer than 0.1 s between the stamp
+        of a call and telling of it, or for 2 ms where the system has no memfd.
         """
         rounds = self._rounds
         with self._lock:
-            now_ns = time.monotonic_ns()
+            now_ns = self._nothing_told_before(time.monotonic_ns())
             mark_ns = now_ns if self._is_quiet(rounds) else self._passed_ns
-            if any(line.is_busy for line in self._every_line):
-                mark_ns = min(mark_ns, now_ns - _STAMP_SLACK_NS)
             mark_ns = min([mark_ns, *self._marks.values()])
             self._watermark_ns = max(self._watermark_ns, mark_ns)
             return self._watermark_ns
+
+    def _nothing_told_before(self, now_ns: int) -> int:
+        """Since when an actor may have a stamp that it has not told yet; ``now_ns`` where none has.
+
+        It must be asked before the channels are: what is told by then, they have.
+        """
+        mark_ns = now_ns
+        for line in tuple(self._every_line):
+            cell = line.channel.cell
+            if cell is None:
+                since_ns = now_ns - _STAMP_SLACK_NS if line.is_busy else now_ns
+            else:
+                # A stopped process must not stop the time.
+                since_ns = max(cell.since_ns or now_ns, now_ns - _STUCK_NS)
+            mark_ns = min(mark_ns, since_ns)
+        return mark_ns
 
     def close(self) -> None:
         """Ends every waiting with LabClosed and tells the supervisor to end. Idempotent."""
@@ -275,10 +290,10 @@ class Switchboard:
     def _read(self) -> None:
         while self._closed is None:
             self._rounds += 1 - self._rounds % 2  # from a round at work into the next: still odd
-            before_ns = time.monotonic_ns()
+            passed_ns = self._nothing_told_before(time.monotonic_ns())
             ready = self._selector.select(0)
             if not ready:
-                self._passed_ns = before_ns
+                self._passed_ns = passed_ns
                 self._rounds += 1
                 self._selector.select()
                 continue
@@ -289,8 +304,8 @@ class Switchboard:
                     self._drain_supervisor()
         with self._lock:
             self._selector.close()
-        for channel in (self._supervisor, *(line.channel for line in self._every_line)):
-            channel.close()
+            for channel in (self._supervisor, *(line.channel for line in self._every_line)):
+                channel.close()
         self._wake.close()
         self._waker.close()
 
@@ -354,6 +369,8 @@ class Switchboard:
             return
         self._tell(line, body["t_ns"], user_call(line, call, CallPhase.CALLED, body))
         self._marks.pop(call.id, None)
+        if call.verb == "fork":  # a child that is not known yet may have told of its birth
+            self._marks[call.id] = body["t_ns"]
         if call.verb == "run":  # it does not come back: from now on the calls are the program's
             line.is_program, line.call = True, None
             _give(call.done, Returned(0))
@@ -365,9 +382,11 @@ class Switchboard:
 
         def finish() -> None:
             told = {**body, "result": child.pid} if child is not None else body
-            self._tell(line, body["t_ns"], user_call(line, call, CallPhase.RETURNED, told))
+            came_back = user_call(line, call, CallPhase.RETURNED, told)
+            self._tell(line, body["t_ns"], came_back)
             self._marks.pop(call.id, None)
             if line.is_program:
+                line.calls.append(came_back)
                 line.back[call.verb] += 1
                 line.printed += body.get("printed", "")
                 line.own.pop(body["returned"], None)
@@ -379,10 +398,14 @@ class Switchboard:
 
         if call.verb == "fork" and not errno:
             child = Line(
-                line.host, call.child_name, self._open(message), body["result"], parent=line
+                line.host,
+                call.child_name,
+                self._open(message),
+                body["result"],
+                parent=line,
+                is_program=line.is_program,
             )
             # The child's pid as it is seen here comes with its own first word.
-            self._marks[call.id] = body["t_ns"]
             child.on_birth = finish
             self._add(child)
             return
@@ -442,6 +465,8 @@ class Switchboard:
         if not line.ready.done():
             line.ready.set_exception(ProcessDied(line.name, ending))
         call, line.call = line.call, None
+        for own in line.own.values():
+            self._marks.pop(own.id, None)
         line.own.clear()
         if call is not None:
             self._marks.pop(call.id, None)
@@ -466,11 +491,11 @@ class Switchboard:
                 self._supervisor.send({"id": number, "do": do, **body})
 
     def _open(self, message: Message) -> Channel:
-        sock = socket.socket(fileno=message.fds[0])
+        channel = open_line(message.fds)
         # A stopped process does not read: writing to it must not outlast the patience either.
         patience = struct.pack("@ll", int(self._patience_s) + 1, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
-        return Channel(sock)
+        channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+        return channel
 
     def _add(self, line: Line) -> None:
         self._lines[line.inner_pid] = line

@@ -14,7 +14,10 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
+
+from tcpwatch.lab.stamps import Cell, new_cell
 
 _HEADER = struct.Struct("!III")  # octets of JSON, octets of the blob, descriptors
 _UCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid
@@ -39,6 +42,27 @@ class Message(NamedTuple):
     pid: int | None = None
 
 
+def new_line() -> tuple[list[int], Channel]:
+    """For a process about to be forked: descriptors for who is to hear of it, and its channel.
+
+    The descriptors go through `open_line`, in whatever process they get to.
+    """
+    theirs, mine = channel_pair()
+    made = new_cell()
+    cell, fds = (None, []) if made is None else (made[0], [made[1]])
+    return [theirs.detach(), *fds], Channel(mine, cell)
+
+
+def open_line(fds: Sequence[int]) -> Channel:
+    """The other end of a `new_line`. Takes over the descriptors."""
+    sock = socket.socket(fileno=fds[0])
+    if len(fds) == 1:
+        return Channel(sock)
+    cell = Cell(fds[1])
+    os.close(fds[1])
+    return Channel(sock, cell)
+
+
 def channel_pair() -> tuple[socket.socket, socket.socket]:
     """A connected pair: the first is for the reader who wants to know the sender's pid."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -49,10 +73,14 @@ def channel_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Channel:
-    """One end. A thread may send while another receives; neither by two at once."""
+    """One end. A thread may send while another receives; neither by two at once.
 
-    def __init__(self, sock: socket.socket) -> None:
+    ``cell`` is the actor's, at both ends of its line.
+    """
+
+    def __init__(self, sock: socket.socket, cell: Cell | None = None) -> None:
         self.sock = sock
+        self.cell = cell
         self._buffer = bytearray()
         self._fds: deque[int] = deque()
         self._pid: int | None = None
@@ -69,6 +97,10 @@ class Channel:
         sent = self.sock.sendmsg([data], ancillary, _NO_SIGNAL)
         if sent < len(data):
             self.sock.sendall(memoryview(data)[sent:], _NO_SIGNAL)
+
+    def telling(self) -> AbstractContextManager[None]:
+        """Around taking a stamp and sending it: see `Cell`."""
+        return nullcontext() if self.cell is None else self.cell.telling()
 
     def receive(self) -> Message | None:
         """The next message, waiting for it; None when the other end is gone."""
@@ -93,6 +125,8 @@ class Channel:
     def close(self) -> None:
         """Closes this end and every descriptor that came and was not claimed. Idempotent."""
         self.sock.close()
+        if self.cell is not None:
+            self.cell.close()
         while self._fds:
             os.close(self._fds.popleft())
 

@@ -20,7 +20,7 @@ from tcpwatch.lab.actor import Actor
 from tcpwatch.lab.isolation import Refused, enter_network, fork_first_process, isolate, open_network
 from tcpwatch.lab.links import Network, bring_up, make_wire, read_sysctl, write_sysctl
 from tcpwatch.lab.orphans import destroy_sockets
-from tcpwatch.lab.protocol import Channel, Message, channel_pair
+from tcpwatch.lab.protocol import Channel, Message, new_line
 
 HOSTS = ("client", "server")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -229,21 +229,22 @@ class Supervisor:
             self._send({"ended": pid, "code": code, "t_ns": time.monotonic_ns()}, [])
 
     def _spawn(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        theirs, mine = channel_pair()
+        theirs, mine = new_line()
         pid = os.fork()
         if pid == 0:
             self._become_actor(body["host"], theirs, mine)
         mine.close()
-        return {"pid": pid}, [theirs.detach()]
+        return {"pid": pid}, theirs
 
-    def _become_actor(self, host: str, theirs: socket.socket, mine: socket.socket) -> NoReturn:
+    def _become_actor(self, host: str, theirs: list[int], mine: Channel) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if host in self._networks:
             enter_network(self._networks[host].fd)
         # Whoever holds a copy of a channel's end hides the other's death.
-        theirs.close()
+        for fd in theirs:
+            os.close(fd)
         self._channel.close()
         self._wake.close()
         self._waker.close()

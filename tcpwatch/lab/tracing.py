@@ -1,12 +1,13 @@
 """A program under observation: what it calls in the standard library is told as it happens.
 
-Owns: which names of `socket`, `select`, `os`, `signal` and `fcntl` are traced in an actor that
-becomes a program, and how each call reads. The program itself is plain Python and knows nothing of
-this; run by itself it does the same. Must not know what a call means for a TCP state.
+Owns: which names of `socket`, `select`, `os`, `signal`, `fcntl` and of C libraries are traced in an
+actor that becomes a program, and how each call reads. The program itself is plain Python and knows
+nothing of this; run by itself it does the same. Must not know what a call means for a TCP state.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import io
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from tcpwatch.lab.protocol import Channel, channel_pair
+from tcpwatch.lab.protocol import Channel, new_line
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -32,6 +33,8 @@ Address = tuple[str, int]
 _STANDARD = {0: "stdin", 1: "stdout", 2: "stderr"}
 _SHOWN = 40  # characters of data in a call's arguments
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
+_C_CALLS = frozenset({"aio_read", "aio_write", "aio_error", "aio_suspend", "aio_return"})
+"""Functions of C libraries that are told: those by which Python programs do asynchronous I/O."""
 
 
 class Teller:
@@ -41,13 +44,13 @@ class Teller:
         self.channel = channel
         self._ids = itertools.count(1)
         self._lock = threading.RLock()
-        self._waiting: deque[tuple[dict[str, Any], tuple[int, ...]]] = deque()
+        self._waiting: deque[tuple[dict[str, Any], Sequence[int]]] = deque()
         self._sending = False
 
-    def send(self, body: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        """Sends one message whole, though a signal's handler may come in between with another."""
-        with self._lock:
-            self._waiting.append((body, fds))
+    def send(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Stamps and sends one message whole, though a signal's handler may send another within."""
+        with self._lock, self.channel.telling():
+            self._waiting.append((body | {"t_ns": time.monotonic_ns()}, fds))
             while self._waiting and not self._sending:
                 self._sending = True
                 try:
@@ -60,15 +63,8 @@ class Teller:
     def begin(self, name: str, arguments: str, sock: TracedSocket | None = None) -> int:
         """Tells that a call is made; gives the number to tell its return by."""
         number = -next(self._ids)  # below zero: not asked for by tcpwatch
-        self.send(
-            {
-                "called": number,
-                "call": name,
-                "arguments": arguments,
-                "t_ns": time.monotonic_ns(),
-                **_addresses(sock),
-            }
-        )
+        body = {"called": number, "call": name, "arguments": arguments}
+        self.send(body | _addresses(sock))
         return number
 
     def end(
@@ -80,7 +76,7 @@ class Teller:
         **more: Any,
     ) -> None:
         """Tells that a call has come back, with its result or its errno."""
-        body = {"returned": number, "result": result, "t_ns": time.monotonic_ns(), **more}
+        body = {"returned": number, "result": result, **more}
         if error is not None:
             body["errno"] = error
         self.send(body | _addresses(sock))
@@ -101,6 +97,9 @@ class Teller:
             result = function()
         except OSError as failure:
             self.end(number, None, failure.errno or errno.EAGAIN, sock)
+            raise
+        except Exception as refusal:  # Python's own, before any call: select() of too high a number
+            self.end(number, type(refusal).__name__, None, sock)
             raise
         except BaseException:  # a handler's SystemExit: the call is over all the same
             self.end(number, None, errno.EINTR, sock)
@@ -359,6 +358,7 @@ class Tracer:
         self._install_processes()
         self._install_signals()
         self._install_files()
+        self._install_c_calls()
 
     def _install_select(self) -> None:
         plain_select, plain_poll = select.select, select.poll
@@ -401,19 +401,21 @@ class Tracer:
         plain_fork, plain_waitpid, plain_exit, plain_kill = os.fork, os.waitpid, os._exit, os.kill
 
         def fork() -> int:
-            theirs, mine = channel_pair()
+            theirs, mine = new_line()
             number = self.teller.begin("fork", "")
             pid = plain_fork()
             if pid == 0:
-                theirs.close()
+                for fd in theirs:
+                    os.close(fd)
                 self.teller.channel.close()  # or the parent's end would not be seen
-                self.teller = TracedSocket.teller = Teller(Channel(mine))
-                self.teller.send({"hello": os.getpid(), "t_ns": time.monotonic_ns()})
+                self.teller = TracedSocket.teller = Teller(mine)
+                self.teller.send({"hello": os.getpid()})
                 return 0
             mine.close()
-            body = {"returned": number, "result": pid, "t_ns": time.monotonic_ns()}
-            self.teller.send(body | _addresses(None), (theirs.fileno(),))
-            theirs.close()
+            body = {"returned": number, "result": pid}
+            self.teller.send(body | _addresses(None), theirs)
+            for fd in theirs:
+                os.close(fd)
             return pid
 
         def waitpid(pid: int, options: int) -> tuple[int, int]:
@@ -492,6 +494,27 @@ class Tracer:
         sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Output(2)), "utf-8", line_buffering=True)
 
 
+    def _install_c_calls(self) -> None:
+        plain, teller = ctypes.CDLL.__getitem__, self.teller
+
+        def function(library: ctypes.CDLL, name: str) -> Any:
+            if name not in _C_CALLS:
+                return plain(library, name)
+
+            class Told(library._FuncPtr):  # type: ignore[name-defined,misc]  # noqa: SLF001
+                def __call__(self, *arguments: Any) -> Any:
+                    make = super().__call__
+                    return teller.call(name, "", lambda: make(*arguments), show=show)
+
+            def show(result: int) -> object:
+                # aio_error(3) gives the errno of what was begun; it does not fail with it.
+                return errno.errorcode.get(result, result) if name == "aio_error" else result
+
+            return Told((name, library))
+
+        ctypes.CDLL.__getitem__ = function  # type: ignore[method-assign]
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -535,7 +558,7 @@ def run_program(channel: Channel, path: str, arguments: Sequence[str], stdin: in
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - it is the program's, and is told
-        tracer.teller.send({"crashed": _describe(error, path), "t_ns": time.monotonic_ns()})
+        tracer.teller.send({"crashed": _describe(error, path)})
         status = 1
     tracer.teller.begin("exit", str(status))
     plain_exit(status)
