@@ -1,6 +1,6 @@
 """The first client: socket, connect, then a line from standard input at a time, and its echo back.
 
-    python3 echo_client.py HOST PORT
+Usage: python3 echo_client.py HOST PORT
 """
 
 import socket
@@ -14,7 +14,10 @@ def main(host: str, port: int) -> None:
         # What comes back may come in pieces: TCP keeps the octets in order, not the lines.
         echo = b""
         while not echo.endswith(b"\n"):
-            echo += connection.recv(4096)
+            piece = connection.recv(4096)
+            if not piece:
+                raise EOFError("the server closed in the middle of a line")
+            echo += piece
         print(echo.decode(), end="")
     connection.close()
 

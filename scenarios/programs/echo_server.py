@@ -1,17 +1,18 @@
 """The first server: socket, bind, listen, accept, then read and write until EOF, and close.
 
-    python3 echo_server.py PORT
+Usage: python3 echo_server.py HOST PORT
 """
 
 import socket
 import sys
 
 
-def main(port: int) -> None:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def main(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
     # Or the port stays taken for as long as a connection of the server's last life is in TIME-WAIT.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("", port))
+    listener.bind((host, port))
     listener.listen()
     connection, _peer = listener.accept()
     while data := connection.recv(4096):
@@ -21,4 +22,4 @@ def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,7 +1,7 @@
 """Echo: the first server and the first client, each call of both beside what it does on the wire.
 
 socket, bind, listen, accept, read, write, close: the server's seven calls, in their order, and the
-client's four. SO_REUSEADDR lets the server bind its port again at once when it is restarted. The
+client's five. SO_REUSEADDR lets a server bind its port again at once when it is restarted. The
 client closes first, when its input ends; the server reads that as EOF, and closes too.
 """
 
@@ -14,14 +14,22 @@ EXPECT = {
 
 
 def play(lab: Lab) -> None:
-    server = lab.server.run("echo_server", lab.port)
+    server = lab.server.run("echo_server", lab.server.ip, lab.port)
     server.wait_called("accept")
     client = lab.client.run("echo_client", lab.server.ip, lab.port)
-    client.type("hello\n")
-    client.wait_printed("hello\n")
-    client.type("and goodbye\n")
-    client.wait_printed("and goodbye\n")
+    for line in ("hello\n", "and goodbye\n"):
+        client.type(line)
+        client.wait_printed(line)
     client.end_input()
     for program in (client, server):
         ending = program.join()
         lab.check(ending.exit_status == 0, f"the {program.name} {ending}")
+
+    preparing = ["socket", "setsockopt", "bind", "listen"]
+    made = {
+        server: {**dict.fromkeys(preparing, 1), "accept": 1, "recv": 3, "sendall": 2, "close": 2},
+        client: {"socket": 1, "connect": 1, "recv": 2, "sendall": 2, "close": 1},
+    }
+    for program, calls in made.items():
+        told = {call: program.called(call) for call in calls}
+        lab.check(told == calls, f"the {program.name} has called {told}")
