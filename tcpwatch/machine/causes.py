@@ -20,20 +20,20 @@ from tcpwatch.model.events import (
     UserCall,
 )
 from tcpwatch.model.identity import FourTuple, SocketAddress
-from tcpwatch.tcp.state import TcpState
 
-_DYING, _DEAD = "a process's end", "a process that has ended"  # the names of acts that are no calls
-_READING = "shutdown(SHUT_RD)"  # which ends nothing, but in LISTEN and SYN-SENT
+# The names of acts that are no calls, or mean something else than their call's name says.
+_DYING, _DEAD, _READING = "a process's end", "a process that has ended", "shutdown(SHUT_RD)"
+# Linux: inet_shutdown() in af_inet.c calls tcp_disconnect(), "ABORT function of RFC793", in LISTEN
+# and in SYN-SENT: where a socket has no peer.
+_WITHDRAWING = "shutdown() of a socket without a peer"
 
 _CALLS = {
     Stimulus.PASSIVE_OPEN: frozenset({"listen"}),
     Stimulus.ACTIVE_OPEN: frozenset({"connect"}),
     Stimulus.CLOSE: frozenset({"close", "shutdown", _DYING, _DEAD}),
-    Stimulus.ABORT: frozenset({"close", "destroy", _DYING}),
+    Stimulus.ABORT: frozenset({"close", "destroy", _WITHDRAWING, _DYING}),
 }
 _ENDING = _CALLS[Stimulus.CLOSE] | _CALLS[Stimulus.ABORT]
-# Linux: inet_shutdown() in af_inet.c calls tcp_disconnect(), "ABORT function of RFC793".
-_ABORTED_BY_SHUTDOWN = frozenset({TcpState.LISTEN, TcpState.SYN_SENT})
 _HARMLESS = frozenset(
     {"SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH"}
 )
@@ -130,8 +130,6 @@ class Causes:
         if any(stimulus.kind is Kind.SEGMENT for stimulus in stimuli):
             return ""
         names = frozenset[str]().union(*(_CALLS.get(stimulus, ()) for stimulus in stimuli))
-        if before.states <= _ABORTED_BY_SHUTDOWN:
-            names |= {"shutdown", _READING}
         acts = self._acts_of(side, names, step.t_ns)
         return next((act.text for act in acts if not self._is_over(act, since_ns)), "")
 
@@ -139,8 +137,7 @@ class Causes:
         """The call that ended a listener of that host between the two times; "" where none did."""
         alone = FourTuple(local, SocketAddress("0.0.0.0", 0))  # noqa: S104 - nobody's address
         for act in reversed(self._acts.get(role, ())):
-            ends = act.name in _ENDING or act.name is _READING
-            if ends and act.t_ns <= t_ns and act.concerns(alone):
+            if act.name in _ENDING and act.t_ns <= t_ns and act.concerns(alone):
                 return "" if self._is_over(act, since_ns) else act.text
         return ""
 
@@ -169,6 +166,8 @@ def _call(t_ns: int, call: UserCall) -> _Act:
         return _Act(t_ns, _DYING, "process exit", ("process", call.pid))
     shown = f"{call.call}({call.arguments if call.call == 'shutdown' else ''})"
     name = _READING if shown == _READING else call.call
+    if call.call == "shutdown" and call.remote is None:
+        name = _WITHDRAWING
     return _Act(t_ns, name, shown, ("call", call.call_id), call.local, call.remote)
 
 

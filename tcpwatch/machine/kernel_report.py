@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tcpwatch.model.events import Event, StateReported
-from tcpwatch.model.identity import FourTuple
+from tcpwatch.model.identity import FourTuple, SocketAddress
 from tcpwatch.tcp.state import TcpState
 
 _S = TcpState
@@ -51,6 +51,7 @@ class KernelReports:
     newborn_only: bool = False
     _known: dict[int, FourTuple] = field(default_factory=dict)
     _waiting: dict[int, list[tuple[Event, StateReported]]] = field(default_factory=dict)
+    _left: dict[int, SocketAddress] = field(default_factory=dict)  # where it was when it ended
 
     def read(self, event: Event, report: StateReported) -> Iterator[Report]:
         """The reports this event makes known: none while the port is unknown, or several."""
@@ -67,7 +68,10 @@ class KernelReports:
             waiting.clear()
             self._known.pop(report.skaddr, None)
         waiting.append((event, report))
-        if report.local.port == 0:
+        # Linux: tcp_v4_connect() reports SYN-SENT before it chooses a port: one that was connected
+        # before still has that port then.
+        stale = self._left.pop(report.skaddr, None) == report.local and report.before is _S.CLOSED
+        if report.local.port == 0 or stale:
             if report.after is _S.CLOSED:
                 del self._waiting[report.skaddr]  # connect() failed before it had a port
             return
@@ -85,6 +89,7 @@ class KernelReports:
             )
         if report.after is _S.CLOSED:
             self._known.pop(report.skaddr, None)
+            self._left[report.skaddr] = report.local
 
 
 def _meaning(before: TcpState, after: TcpState) -> frozenset[TcpState]:

@@ -60,6 +60,17 @@ def test_a_report_without_a_port_waits_for_the_one_that_has_it() -> None:
     assert {report.four_tuple for report in both} == {FourTuple(CLIENT, SERVER)}
 
 
+def test_a_socket_that_connects_again_still_has_its_old_port_at_first() -> None:
+    kernel = KernelReports()
+    anew = SocketAddress("10.77.0.1", 40001)
+    reports((S.CLOSED, S.SYN_SENT), (S.SYN_SENT, S.CLOSED), of=kernel)
+    first = reports((S.CLOSED, S.SYN_SENT), of=kernel)
+    both = reports((S.SYN_SENT, S.ESTABLISHED), local=anew, of=kernel)
+
+    assert first == []
+    assert [report.four_tuple for report in both] == [FourTuple(anew, SERVER)] * 2
+
+
 def test_sockets_that_wait_for_their_ports_are_told_apart() -> None:
     kernel = KernelReports()
     reports((S.CLOSED, S.SYN_SENT), local=UNBOUND, of=kernel)
