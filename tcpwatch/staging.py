@@ -213,7 +213,8 @@ class Stage:
         if self.wire is None:
             server = SocketAddress(self.server.ip, self.port)
             return {str(server): "server", server.ip: "client"}
-        return {canonical_ip(host.ip): host.name for host in (self.client, self.server)}
+        hosts = (self.client, self.server)  # a play may use either family
+        return {canonical_ip(ip): host.name for host in hosts for ip in (host.ip4, host.ip6)}
 
     def stop_play(self) -> None:
         """Ends every waiting of a play that is still under way."""

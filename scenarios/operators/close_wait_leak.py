@@ -34,9 +34,8 @@ def play(lab: Lab) -> None:
     lab.measured("Recv-Q in CLOSE-WAIT", unread, case="all was read")
     lab.check(unread == 0, f"Recv-Q is {unread}, though EOF was read")
 
-    for connection in (1, 2, 3):
-        lab.wait(client="CLOSED", connection=connection)
-    lab.check(not lab.client.sockets(), "the client's kernel still has a socket")
+    lab.client.until(lambda: not lab.client.sockets(), "no socket of any client any more")
+    lab.settle()
     left = lab.server.sockets("CLOSE-WAIT")
     count = lab.measured("left in CLOSE-WAIT when the clients are gone", len(left))
     lab.check(count == 3, f"{count} sockets are left in CLOSE-WAIT")

@@ -20,8 +20,8 @@ def play(lab: Lab) -> None:
     client, server = lab.connect()
     sent = len(lab.wire.segments())
     server.vanish()
-    lab.wait(server="CLOSED")
     lab.wire.wait_idle()
+    lab.settle()
     told = len(lab.wire.segments()) - sent
     lab.check(lab.measured("segments that tell of its end", told) == 0, "a segment told the client")
     lab.check(lab.server.entry(server).state == "CLOSED", "the server's kernel still has a socket")

@@ -11,8 +11,8 @@ import errno
 from tcpwatch.lab import Lab
 
 EXPECT = {
-    "client": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT",
-    "client 4": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT",
+    "client": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT > CLOSED?",
+    "client 4": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT > CLOSED?",
     "server 4": "LISTEN > SYN-RECEIVED > ESTABLISHED > CLOSE-WAIT > LAST-ACK > CLOSED",
     "client 5": "CLOSED > SYN-SENT > ESTABLISHED",
     "server 5": "LISTEN > SYN-RECEIVED > ESTABLISHED",

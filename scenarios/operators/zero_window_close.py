@@ -26,12 +26,11 @@ def play(lab: Lab) -> None:
     written = client.send(bytes(12000))
     lab.client.until(lambda: lab.client.entry(client).timer == "persist", "a closed window")
     client.process.exit()
-    lab.wait(client="FIN-WAIT-1")
+    lab.client.until(lambda: lab.client.entry(client).inode == 0, "an orphan")
     lab.settle()
 
     orphan = lab.client.entry(client)
     lab.check(orphan.state == "FIN-WAIT-1", f"the table says {orphan.state}")
-    lab.check(orphan.inode == 0, "a process holds it")
     lab.measured("written by the process", written)
     unread = lab.measured("Recv-Q of the server", lab.server.entry(server).receive_queue)
     owed = lab.measured("Send-Q of the orphan", orphan.send_queue)
