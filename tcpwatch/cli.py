@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from tcpwatch import __version__
 from tcpwatch.errors import ExitCode, TcpwatchError
 
 if TYPE_CHECKING:
-    from tcpwatch.running import Settings
+    from tcpwatch.outputs import Settings
 
 _EXIT_CODES = """\
 exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
@@ -111,29 +111,32 @@ def _complain(error: TcpwatchError) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     with _undisturbed():
-        from tcpwatch.lab.scenario import catalogue
+        from tcpwatch.lab.scenario import TOPICS, catalogue, of_topic
         from tcpwatch.views.listing import list_scenarios
 
-    scenarios = list(catalogue().values())
-    if arguments.topic is not None:
-        scenarios = [scenario for scenario in scenarios if scenario.topic == arguments.topic]
-        if not scenarios:
-            topics = ", ".join(dict.fromkeys(one.topic for one in catalogue().values()))
-            raise TcpwatchError(
-                f"there is no topic {arguments.topic!r}", f"there are: {topics}", ExitCode.USAGE
-            )
-    print(list_scenarios(scenarios, _width()))
+    topic = arguments.topic
+    scenarios = of_topic(topic) if topic is not None else list(catalogue().values())
+    verbose = arguments.verbose or topic is not None
+    print(list_scenarios(scenarios, TOPICS, _width(), verbose=verbose))
     return ExitCode.OK
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tcpwatch.prestart import prepare
+    if not _plays_side_by_side(arguments):
+        from tcpwatch.prestart import prepare
 
-    prepare()
+        prepare()
     with _undisturbed():
         from tcpwatch.running import run_scenarios
 
     return run_scenarios(arguments.scenario, _settings(arguments))
+
+
+def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
+    """Whether other processes will play, which prepare their own labs."""
+    several = arguments.all or arguments.topic is not None
+    many = several or arguments.repeat * len(arguments.scenario) > 2
+    return bool(many and arguments.jobs != 1)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -199,7 +202,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     listing = commands.add_parser("list", help="the scenarios: name, claim, expected paths, needs")
-    listing.add_argument("topic", nargs="?", metavar="TOPIC", help="only this topic")
+    listing.add_argument(
+        "topic", nargs="?", metavar="TOPIC", help="only this topic, with the expected paths"
+    )
+    listing.add_argument(
+        "-v", "--verbose", action="store_true", help="the expected paths of all, and what they need"
+    )
     listing.set_defaults(command=_list)
 
     run = commands.add_parser(
@@ -237,6 +245,13 @@ def _add_choice(run: argparse.ArgumentParser) -> None:
     group.add_argument("--all", action="store_true", help="every scenario there is")
     group.add_argument("--topic", metavar="T", help="every scenario of a topic")
     group.add_argument("--repeat", type=_positive, default=1, metavar="N", help="play each N times")
+    group.add_argument(
+        "-j",
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="play N side by side (default: as many as is good; 1: one after another)",
+    )
     group.add_argument(
         "--timeout",
         type=_seconds,
@@ -318,7 +333,7 @@ def _witnesses(text: str) -> frozenset[str]:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    from tcpwatch.running import Settings
+    from tcpwatch.outputs import Settings
     from tcpwatch.staging import Options
 
     options = Options()
@@ -338,6 +353,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         every=getattr(arguments, "all", False),
         topic=getattr(arguments, "topic", None),
         repeat=getattr(arguments, "repeat", 1),
+        jobs=getattr(arguments, "jobs", None),
         json=arguments.json,
         jsonl=arguments.jsonl,
         pcap=arguments.pcap,
@@ -345,13 +361,18 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         width=_width(),
         colour=_colourful(),
         ascii_only=_asks_for_ascii() or not _encodable("─╮▶"),
+        progress=_on_a_terminal(sys.stderr),
     )
 
 
 def _colourful() -> bool:
     """On a terminal that is not known to have none, unless nobody wants them (no-color.org)."""
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return wanted and sys.stdout.isatty()
+    return not os.environ.get("NO_COLOR") and _on_a_terminal(sys.stdout)
+
+
+def _on_a_terminal(stream: TextIO | None) -> bool:
+    """Whether what is written there may be written over, and coloured. None: it is closed."""
+    return stream is not None and os.environ.get("TERM") != "dumb" and stream.isatty()
 
 
 def _width() -> int:

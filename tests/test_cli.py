@@ -13,7 +13,7 @@ import pytest
 
 from tcpwatch import __version__
 from tcpwatch.cli import main
-from tcpwatch.lab.scenario import catalogue
+from tcpwatch.lab.scenario import TOPICS, catalogue
 from tcpwatch.tcp.state import TcpState
 
 ARGV = [sys.executable, "-P", "-m", "tcpwatch"]
@@ -88,8 +88,24 @@ def test_the_list_has_every_scenario_with_its_claim() -> None:
         assert f"{scenario.name} {scenario.claim}" in told
 
 
-def test_a_topic_is_listed_alone() -> None:
-    assert tcpwatch("list", "the-five").startswith("the-five\n")
+def test_a_topic_is_listed_alone_with_the_paths() -> None:
+    told = tcpwatch("list", "the-five")
+    assert told.startswith("the-five: ")
+    assert told.count("  client  ") == told.count("  server  ") == 5
+    assert "the-edges" not in told
+
+
+def test_the_list_of_all_tells_the_paths_if_asked() -> None:
+    assert "SYN-SENT >" not in tcpwatch("list")
+    told = tcpwatch("list", "--verbose")
+    assert "SYN-SENT >" in told
+    assert tcpwatch("list", "the-five").rstrip() in told
+
+
+def test_topics_are_listed_in_the_order_of_the_course() -> None:
+    heads = [line.split(":")[0] for line in tcpwatch("list").splitlines() if ":" in line[:22]]
+    assert heads == [topic for topic in TOPICS if topic in heads]
+    assert {scenario.topic for scenario in catalogue().values()} == set(heads)
 
 
 @pytest.mark.parametrize("state", TcpState)

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tcpwatch.lab.scenario import read
+from tcpwatch.views.listing import list_scenarios
+
 pytestmark = pytest.mark.needs("lab")
 
 MINE = '''"""My first scenario: the server closes first."""
@@ -161,4 +164,15 @@ def test_one_that_fails_decides_the_exit_status_of_several(tmp_path: Path) -> No
     (tmp_path / "failing.py").write_text(failing, encoding="utf-8")
     done = tcpwatch("run", "failing.py", "mine.py", cwd=tmp_path)
     assert (done.status, done.err) == (1, "")
-    assert done.out.splitlines()[-1] == "2 runs: 1 passed, 1 failed"
+    assert done.out.splitlines()[-1].startswith("2 runs: 1 passed, 1 failed; ")
+
+
+def test_a_slow_one_says_why_and_is_marked_in_the_list(tmp_path: Path) -> None:
+    slow = MINE.replace("EXPECT", 'SLOW = "it waits for a timer of 60 s"\nEXPECT', 1)
+    (tmp_path / "mine.py").write_text(slow, encoding="utf-8")
+    scenario = read(tmp_path / "mine.py")
+    assert scenario.slow == "it waits for a timer of 60 s"
+    brief = list_scenarios([scenario], {}, 80, verbose=False)
+    assert "the server closes first (slow)" in brief
+    told = list_scenarios([scenario], {}, 80, verbose=True)
+    assert "    slow    it waits for a timer of 60 s" in told.splitlines()

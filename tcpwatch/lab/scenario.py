@@ -143,6 +143,16 @@ def _order(scenario: Scenario) -> tuple[int, str]:
     return place, scenario.topic
 
 
+def of_topic(topic: str) -> list[Scenario]:
+    """The catalogue's scenarios of a topic. Raises TcpwatchError naming the topics."""
+    wanted = topic.strip().lower().replace("_", "-")
+    scenarios = [scenario for scenario in catalogue().values() if scenario.topic == wanted]
+    if not scenarios:
+        topics = ", ".join(dict.fromkeys(scenario.topic for scenario in catalogue().values()))
+        raise TcpwatchError(f"there is no topic {topic!r}", f"there are: {topics}", ExitCode.USAGE)
+    return scenarios
+
+
 def find(name_or_file: str) -> Scenario:
     """The scenario of that name, or in that file. Raises TcpwatchError naming the nearest."""
     path = Path(name_or_file)

@@ -53,6 +53,13 @@ def width_of(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
+def shortened(text: str, width: int) -> str:
+    """The text within that many cells; where it is cut, a ``…`` says so."""
+    if width_of(text) <= width:
+        return text
+    return f"{_cut(text, max(width - 1, 1))[0].rstrip()}…"
+
+
 def words(text: str, style: str = PLAIN) -> list[Word]:
     """The words of a text, each in the same style."""
     return [(Span(word, style),) for word in text.split()]

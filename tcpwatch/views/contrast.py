@@ -23,23 +23,25 @@ def contrast_lines(
 ) -> Lines:
     """A table within the width: above it the columns' names, a row's name at its left.
 
-    No word is cut: where the columns are too many for that, it is a list, a row after the other.
+    No word is cut: where the columns are too many for that, it lies on its side, or is a list.
     A value that is empty stands as ``-``.
     """
     names = [wording.safe(name) for name in columns]
     safe = [
         (wording.safe(what), [wording.safe(v) or _NONE for v in values]) for what, values in rows
     ]
-    grid = [["", *names], *([what, *values] for what, values in safe)]
-    widths = _widths([list(column) for column in zip(*grid, strict=True)], width)
-    if widths is None:
-        return _listed(names, safe, width)
-    lines: Lines = []
-    for number, cells in enumerate(grid):
-        if number or any(names):
-            styles = [BOLD if number == 0 else PLAIN] * len(cells)
-            lines += _row(cells, widths, styles)
-    return lines
+    upright = [["", *names], *([what, *values] for what, values in safe)]
+    for grid in (upright, _turned(upright)):
+        widths = _widths(_turned(grid), width)
+        if widths is not None:
+            heads = [BOLD, *(PLAIN for _ in grid[1:])]
+            rows_of = zip(grid, heads, strict=True)
+            return [line for cells, style in rows_of for line in _row(cells, widths, style)]
+    return _listed(names, safe, width)
+
+
+def _turned(grid: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [list(column) for column in zip(*grid, strict=True)]
 
 
 def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int] | None:
@@ -56,11 +58,10 @@ def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int] | None:
     return None
 
 
-def _row(cells: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -> Lines:
-    """One row, as many lines as its highest cell."""
+def _row(cells: Sequence[str], widths: Sequence[int], style: str) -> Lines:
+    """One row, as many lines as its highest cell; none where all are empty."""
     wrapped = [
-        wrap(words(cell, style), max(width, 1))
-        for cell, width, style in zip(cells, widths, styles, strict=True)
+        wrap(words(cell, style), max(width, 1)) for cell, width in zip(cells, widths, strict=True)
     ]
     lines: Lines = []
     for level in range(max(map(len, wrapped))):

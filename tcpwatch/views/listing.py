@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from tcpwatch.model.witness import Availability
@@ -17,11 +17,15 @@ from tcpwatch.views.wording import title
 
 _NARROWEST = 40  # columns
 _UNSETTLED = "what a missing witness alone could settle is INCONCLUSIVE, never PASS"
+_MORE = "with a topic, or -v, the path that is expected of each end, and what is needed to see it"
 _INDENT = " " * 4  # of what stands under a scenario
 
 
 class ScenarioLike(Protocol):
-    """What there is to list of a scenario. ``expect``: role to pattern; ``needs`` in words."""
+    """What there is to list of a scenario.
+
+    ``expect``: role to pattern; ``needs`` and why it is ``slow`` in words.
+    """
 
     @property
     def name(self) -> str: ...
@@ -38,19 +42,31 @@ class ScenarioLike(Protocol):
     @property
     def needs(self) -> tuple[str, ...]: ...
 
+    @property
+    def slow(self) -> str: ...
 
-def list_scenarios(scenarios: Sequence[ScenarioLike], width: int) -> str:
-    """Each scenario by topic: name and claim, under it both ends' paths and what it needs."""
+
+def list_scenarios(
+    scenarios: Sequence[ScenarioLike], topics: Mapping[str, str], width: int, *, verbose: bool
+) -> str:
+    """Each scenario by topic: name and claim; ``verbose``: both ends' paths and what it needs.
+
+    ``topics`` says of each topic in words what it is about.
+    """
     if not scenarios:
         return "there are no scenarios"
     width = max(width, _NARROWEST)
     name_width = min(max(len(visible(scenario.name)) for scenario in scenarios), width // 3)
     lines: list[str] = []
     for topic, group in _by_topic(scenarios):
-        lines += ["", topic] if lines else [topic]
+        about = f"{topic}: {topics[topic]}" if topic in topics else topic
+        lines += [*([""] if lines else []), *_paragraph(about, "", width)]
         for scenario in group:
-            lines += _scenario(scenario, name_width, width)
-    return "\n".join(lines)
+            if verbose:
+                lines += _scenario(scenario, name_width, width)
+            else:
+                lines += _entry(scenario.name, name_width, _claim(scenario), width)
+    return "\n".join(lines if verbose else [*lines, "", *_paragraph(_MORE, "", width)])
 
 
 def doctor_report(availabilities: Sequence[Availability], width: int) -> str:
@@ -80,15 +96,21 @@ def _by_topic(scenarios: Iterable[ScenarioLike]) -> Iterable[tuple[str, list[Sce
     return topics.items()
 
 
+def _claim(scenario: ScenarioLike) -> str:
+    claim = title(scenario.claim)
+    return f"{claim} (slow)" if scenario.slow else claim
+
+
 def _scenario(scenario: ScenarioLike, name_width: int, width: int) -> list[str]:
     lines = _entry(scenario.name, name_width, title(scenario.claim), width)
-    labels = [*scenario.expect, *(["needs"] if scenario.needs else [])]
+    marks = {"needs": ", ".join(scenario.needs), "slow": scenario.slow}
+    labels = [*scenario.expect, *(label for label, text in marks.items() if text)]
     label_width = min(max((len(visible(label)) for label in labels), default=0), width // 4)
     for role, pattern in scenario.expect.items():
         lines += _labelled(role, label_width, _steps(pattern), width)
-    if scenario.needs:
-        needs = words(visible(", ".join(scenario.needs)))
-        lines += _labelled("needs", label_width, needs, width)
+    for label, text in marks.items():
+        if text:
+            lines += _labelled(label, label_width, words(visible(text)), width)
     return lines
 
 

@@ -1,6 +1,6 @@
 """A run in words: its head, both paths against what was expected, who saw what, the verdict.
 
-Owns: the head and foot of the ladder, `run --quiet`'s lines, and the table of several runs.
+Owns: the head and foot of the ladder. Several runs are `runs.py`'s.
 Must not know how anything was concluded.
 """
 
@@ -28,8 +28,7 @@ from tcpwatch.views.wording import Wording, title
 _NOTHING: Word = (Span(""),)  # sets what follows one blank further off
 Lines = list[list[Span]]
 
-_VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
-_NOT_PASSED = ((Verdict.FAIL, "failed"), (Verdict.INCONCLUSIVE, "inconclusive"))
+VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
 _KINDS = {"namespace": "namespaces"}
 _NUMBERS = ("no", "one", "two", "three")
 _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of their own
@@ -135,8 +134,8 @@ def finding_lines(findings: Iterable[Finding], width: int, wording: Wording) -> 
 
 def verdict_lines(judged: Judged, width: int, wording: Wording) -> Lines:
     """``PASS in 0.3 s``, or another verdict and its reasons."""
-    verdict = (Span(judged.verdict.value.upper(), _VERDICT_STYLES[judged.verdict]),)
-    lines = wrap([verdict, *words(f"in {_seconds(judged)} s")], width)
+    verdict = (Span(judged.verdict.value.upper(), VERDICT_STYLES[judged.verdict]),)
+    lines = wrap([verdict, *words(f"in {seconds(judged)} s")], width)
     shown, others = _shown_above(judged)
     if shown:
         others = [f"{' and '.join(shown)}: NOT as expected, see above", *others]
@@ -164,79 +163,6 @@ def _shown_above(judged: Judged) -> tuple[list[str], list[str]]:
 
 def _repeats(reason: str, expectation: Expectation) -> bool:
     return bool(expectation.explanation) and reason.endswith(f" {expectation.pattern}")
-
-
-def table_lines(runs: Sequence[Judged], width: int, wording: Wording) -> Lines:
-    """Several runs, a line each; where one was played again, a line a scenario. Then the totals."""
-    scenarios: dict[tuple[str, str], list[Judged]] = {}
-    for judged in runs:
-        scenarios.setdefault((judged.record.scenario, judged.record.claim), []).append(judged)
-    if len(scenarios) < len(runs):
-        lines = _lines_of_scenarios(list(scenarios.values()), width, wording)
-    else:
-        lines = _lines_of_runs(runs, width, wording)
-    totals = _counts(runs, ((Verdict.PASS, "passed"), *_NOT_PASSED)) or "none"
-    return [*lines, *wrap(words(f"{len(runs)} runs: {totals}", BOLD), width)]
-
-
-def _lines_of_runs(runs: Sequence[Judged], width: int, wording: Wording) -> Lines:
-    """Verdict, time, scenario and the first reason."""
-    names = [wording.safe(judged.record.scenario) for judged in runs]
-    widest = min(max((len(name) for name in names), default=0), max(width // 2, 8))
-    lines: Lines = []
-    for judged, name in zip(runs, names, strict=True):
-        verdict = judged.verdict.value.upper().ljust(12)
-        reason = wording.safe(judged.reasons[0]) if judged.reasons else ""
-        head = (
-            Span(verdict, _VERDICT_STYLES[judged.verdict]),
-            Span(f" {_seconds(judged):>6} s  "),
-            Span(name.ljust(widest) if reason else name),
-        )
-        lines += wrap([head, *words(reason, DIM)], width, min(24, width // 2))
-    return lines
-
-
-def _lines_of_scenarios(groups: Sequence[Sequence[Judged]], width: int, wording: Wording) -> Lines:
-    """``7 of 8 passed   normal-close   0.21 to 0.30 s   1 failed: `` and the first reason."""
-    names = [wording.safe(runs[0].record.scenario) for runs in groups]
-    passed = [
-        f"{sum(judged.verdict is Verdict.PASS for judged in runs)} of {len(runs)} passed"
-        for runs in groups
-    ]
-    widest = min(max((len(name) for name in names), default=0), max(width // 2, 8))
-    longest = max((len(text) for text in passed), default=0)
-    lines: Lines = []
-    for runs, name, text in zip(groups, names, passed, strict=True):
-        verdicts = {judged.verdict for judged in runs}
-        worst = next(v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if v in verdicts)
-        other = _counts(runs, _NOT_PASSED)
-        head: list[Word] = [(Span(text.rjust(longest), _VERDICT_STYLES[worst]), Span("  "))]
-        head += [(Span(name.ljust(widest)), Span("  ")), (Span(_span_of(runs)),)]
-        if other:
-            reasons = (wording.safe(r) for j in runs if j.verdict is worst for r in j.reasons)
-            reason = next(reasons, "")
-            head += [(Span("  "), Span(f"{other}{':' if reason else ''}")), *words(reason, DIM)]
-        lines += wrap(head, width, min(longest + 3, width // 2))
-    return lines
-
-
-def _counts(runs: Iterable[Judged], verdicts: Iterable[tuple[Verdict, str]]) -> str:
-    counts = Counter(judged.verdict for judged in runs)
-    return ", ".join(f"{counts[verdict]} {word}" for verdict, word in verdicts if counts[verdict])
-
-
-def _span_of(runs: Iterable[Judged]) -> str:
-    """From the shortest to the longest run."""
-    times = [f"{_end_ns(judged) / 1e9:.2f}" for judged in sorted(runs, key=_end_ns)]
-    return f"{times[0]} to {times[-1]} s" if times[0] != times[-1] else f"{times[0]} s"
-
-
-def runs_table(
-    runs: Sequence[Judged], width: int, *, colour: bool = False, ascii_only: bool = False
-) -> list[str]:
-    """`table_lines` as they are printed, without newlines."""
-    lines = table_lines(runs, width, Wording(ascii_only))
-    return [joined(line, colour=colour, ascii_only=ascii_only) for line in lines]
 
 
 def render(lines: Lines, *, colour: bool = False, ascii_only: bool = False) -> str:
@@ -331,9 +257,6 @@ def _reasons(transitions: Iterable[Transition], wording: Wording) -> str:
     return f" ({'; '.join(found)})" if found else ""
 
 
-def _seconds(judged: Judged) -> str:
-    return f"{_end_ns(judged) / 1e9:.1f}"
-
-
-def _end_ns(judged: Judged) -> int:
-    return judged.record.end_ns or judged.timeline.end_ns
+def seconds(judged: Judged) -> str:
+    """How long the run was."""
+    return f"{(judged.record.end_ns or judged.timeline.end_ns) / 1e9:.1f}"

@@ -19,6 +19,7 @@ class Listed:
     claim: str = "what it claims."
     expect: dict[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    slow: str = ""
 
 
 CLOSE = Listed(
@@ -49,11 +50,18 @@ WITNESSES = (
 )
 
 
-def test_scenarios_stand_under_their_topics() -> None:
+TOPICS = {"the-five": "which show all states"}
+
+
+def listed(*scenarios: Listed, width: int = 80, verbose: bool = True) -> str:
+    return list_scenarios(scenarios, TOPICS, width, verbose=verbose)
+
+
+def test_scenarios_stand_under_their_topics_with_their_paths() -> None:
     assert (
-        list_scenarios([CLOSE, REFUSED, Listed("echo")], 80)
+        listed(CLOSE, REFUSED, Listed("echo"))
         == """\
-the-five
+the-five: which show all states
   normal-close     one end closes, the other reads the end of the stream and
                    closes too
     client  CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1
@@ -66,6 +74,31 @@ edges
     client  ... > CLOSED
     needs   namespaces, root"""
     )
+
+
+def test_in_the_brief_list_a_scenario_is_its_claim() -> None:
+    slow = Listed("time-wait", claim="it lasts.", slow="60 s", needs=("root",))
+    assert (
+        listed(CLOSE, slow, REFUSED, width=90, verbose=False)
+        == """\
+the-five: which show all states
+  normal-close     one end closes, the other reads the end of the stream and closes too
+  time-wait        it lasts (slow)
+
+edges
+  connect-refused  nobody listens
+
+with a topic, or -v, the path that is expected of each end, and what is needed to see it"""
+    )
+
+
+def test_why_one_is_slow_stands_beside_what_it_needs() -> None:
+    slow = Listed("time-wait", claim="it lasts.", slow="60 s", needs=("root",))
+    assert listed(slow).splitlines()[1:] == [
+        "  time-wait  it lasts",
+        "    needs  root",
+        "    slow   60 s",
+    ]
 
 
 def test_witnesses_say_what_they_can_and_cannot_see() -> None:
@@ -92,7 +125,7 @@ def test_it_says_when_nothing_is_missing() -> None:
 
 
 def test_it_says_when_there_is_no_scenario() -> None:
-    assert list_scenarios([], 80) == "there are no scenarios"
+    assert listed() == "there are no scenarios"
 
 
 @pytest.mark.parametrize("width", [40, 80, 132])
@@ -101,14 +134,16 @@ def test_nothing_is_wider_than_the_page(width: int) -> None:
         "a-name-that-is-longer-than-a-third-of-any-page-that-is-narrow", needs=("x" * 30,)
     )
 
-    lines = list_scenarios([CLOSE, REFUSED], width) + "\n" + doctor_report(WITNESSES, width)
-    assert max(map(len, lines.splitlines())) <= width
-    assert max(map(len, list_scenarios([long], 80).splitlines())) <= 80
+    for verbose in (False, True):
+        lines = listed(CLOSE, REFUSED, width=width, verbose=verbose).splitlines()
+        lines += doctor_report(WITNESSES, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert max(map(len, listed(long, verbose=verbose).splitlines())) <= 80
 
 
 def test_nothing_from_outside_reaches_the_terminal_raw() -> None:
     evil = "\x1b]0;owned\x07"
-    text = list_scenarios([Listed(evil, evil, evil, {evil: evil}, (evil,))], 80)
+    text = listed(Listed(evil, evil, evil, {evil: evil}, (evil,), evil))
     text += doctor_report([Availability(evil, available=False, detail=evil, remedy=evil)], 80)
 
     assert "\x1b" not in text

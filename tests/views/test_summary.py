@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tcpwatch.model.timeline import Expectation, Verdict
-from tcpwatch.views.summary import count_lines, foot_lines, head_lines, render, runs_table
+from tcpwatch.views.summary import count_lines, foot_lines, head_lines, render
 from tcpwatch.views.wording import Wording
 
 if TYPE_CHECKING:
@@ -55,35 +55,6 @@ def test_a_missing_witness_is_told_with_the_reason(stories: Stories) -> None:
     absent = {**kernel, "available": False, "detail": "tracefs needs root"}
     text = render(head_lines(replace(record, sources=(absent, *others)), 80, WORDING))
     assert "witnesses: table, wire\nwithout kernel: tracefs needs root\n" in text
-
-
-def test_several_runs_are_a_table_with_totals(stories: Stories) -> None:
-    runs = [stories[name]().judged() for name in ("normal-close", "fin-lost", "odd-wire")]
-    assert "".join(line + "\n" for line in runs_table(runs, 100)) == (
-        "PASS            0.3 s  normal-close\n"
-        "FAIL            1.4 s  fin-lost     server: the witnessed path ends in CLOSE-WAIT,"
-        " LAST-ACK was\n"
-        "                        expected\n"
-        "INCONCLUSIVE    0.3 s  odd-wire     kernel lost 3 events\n"
-        "3 runs: 1 passed, 1 failed, 1 inconclusive\n"
-    )
-
-
-def test_of_a_scenario_played_again_one_line_is_left(stories: Stories) -> None:
-    normal, lost, odd = (
-        stories[name]().judged() for name in ("normal-close", "fin-lost", "odd-wire")
-    )
-    slower = replace(normal, record=replace(normal.record, end_ns=412_000_000))
-    unsure = replace(lost, verdict=Verdict.INCONCLUSIVE, reasons=("the kernel lost 3 events",))
-    runs = [slower, normal, normal, lost, unsure, replace(lost, verdict=Verdict.PASS, reasons=())]
-    assert "".join(line + "\n" for line in runs_table([*runs, odd], 120)) == (
-        "3 of 3 passed   normal-close   0.30 to 0.41 s\n"
-        "1 of 3 passed   fin-lost       1.40 s   1 failed, 1 inconclusive: server: the witnessed"
-        " path ends in CLOSE-WAIT,\n"
-        "                LAST-ACK was expected\n"
-        "0 of 1 passed   odd-wire       0.30 s   1 inconclusive: kernel lost 3 events\n"
-        "7 runs: 4 passed, 1 failed, 2 inconclusive\n"
-    )
 
 
 def test_a_path_that_was_shown_is_not_told_again_as_the_reason(stories: Stories) -> None:
