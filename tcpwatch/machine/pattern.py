@@ -56,13 +56,14 @@ class Dwell:
 class PathElement:
     """One element of a path: the possible states, for how long, and whether it ended.
 
-    ``gap_before``: elements may be missing before it.
+    ``gap_before``: elements may be missing before it. ``perhaps``: it may be missing itself.
     """
 
     states: frozenset[TcpState]
     dwell_ns: int = 0
     ended: bool = True
     gap_before: bool = False
+    perhaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ class Pattern:
         for element in path:
             if element.gap_before:
                 configurations = self._across_gap(configurations)
-            configurations = {
+            without = configurations if element.perhaps else set()
+            configurations = without | {
                 after for before in configurations for after in self._after(before, element)
             }
         answers = {
@@ -134,7 +136,8 @@ class Pattern:
         for index, element in enumerate(path):
             if element.gap_before:
                 configurations = self._across_gap(configurations)
-            configurations = {
+            without = configurations if element.perhaps else set()
+            configurations = without | {
                 after
                 for before in configurations
                 for after in self._after(before, element)
@@ -144,7 +147,38 @@ class Pattern:
                 return index
         return len(path)
 
+    @property
+    def beginnings(self) -> frozenset[TcpState]:
+        """The states that a path which fits can begin with, as far as the pattern names them."""
+        return frozenset() if self.never else self._named_after(self._start)
+
+    @property
+    def edges(self) -> frozenset[tuple[TcpState, TcpState]]:
+        """The pairs of states that it names one right after the other; ``...`` names none."""
+        if self.never:
+            return frozenset()
+        arcs = [arc for arcs in self._automaton.consume for arc in arcs]
+        return frozenset(
+            (atom.state, following)
+            for atom, target in arcs
+            if atom.state is not None
+            for following in self._named_after(frozenset({target}))
+        )
+
     # ------------------------------------------------------------------ readings
+
+    def _named_after(self, nodes: frozenset[int]) -> frozenset[TcpState]:
+        """The states that may be consumed next, but for those behind a ``...``."""
+        automaton, found = self._automaton, set[TcpState]()
+        seen, stack = set(nodes), list(nodes)
+        while stack:
+            node = stack.pop()
+            atoms = [atom for atom, _ in automaton.consume[node]]
+            found |= {atom.state for atom in atoms if atom.state is not None}
+            if all(atom.state is not None for atom in atoms):
+                stack += [following for following in automaton.empty[node] if following not in seen]
+                seen |= set(automaton.empty[node])
+        return frozenset(found)
 
     def _after(
         self, configuration: frozenset[int], element: PathElement
