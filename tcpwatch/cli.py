@@ -146,6 +146,13 @@ def _replay(arguments: argparse.Namespace) -> int:
     return replay_recordings(arguments.file, _settings(arguments))
 
 
+def _coverage(arguments: argparse.Namespace) -> int:
+    with _undisturbed():
+        from tcpwatch.covering import cover
+
+    return cover(arguments.file, _settings(arguments), arguments.markdown)
+
+
 def _explain(arguments: argparse.Namespace) -> int:
     with _undisturbed():
         from tcpwatch.tcp.state import TcpState
@@ -234,6 +241,24 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="what a state or a transition means")
     explain.add_argument("what", nargs="+", metavar="STATE|'A>B'")
     explain.set_defaults(command=_explain)
+
+    coverage = commands.add_parser(
+        "coverage",
+        help="what of the machine the scenarios, or recordings, exercise",
+        description="Which arrows of TCP's state machine were exercised: the figure of RFC 9293,\n"
+        "and a table. Without FILE it plays every scenario, and waits a minute for one\n"
+        "TIME-WAIT to end.",
+        epilog="exit status: 0 every arrow that Linux's calls can produce; 1 some are missing;\n"
+        "2 wrong usage; 3 some are, and not all could be observed; 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    coverage.add_argument(
+        "file", nargs="*", metavar="FILE", help="a recording (--jsonl), or - for stdin"
+    )
+    coverage.add_argument("--json", metavar="FILE", help="the result, one object (FILE may be -)")
+    coverage.add_argument("--markdown", metavar="FILE", help="the table as the README has it")
+    coverage.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
+    coverage.set_defaults(command=_coverage, jsonl=None, pcap=None)
 
     doctor = commands.add_parser("doctor", help="each witness: available here, or why not")
     doctor.set_defaults(command=_doctor)

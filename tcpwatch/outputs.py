@@ -84,7 +84,7 @@ class Outputs:
         self._json, self._jsonl, self._pcap = json, jsonl, pcap
         self._planned: list[_Planned] = []
         self._errors: list[TcpwatchError] = []
-        self._progress = _Progress(settings)
+        self._progress = Progress(settings)
         self._shown = False
         self._folded = False
         self.interrupted = False
@@ -131,16 +131,7 @@ class Outputs:
 
     def replay(self, index: int, recording: Recording) -> None:
         """A recording's events through the same tracker to the same sinks."""
-        record = recording.record
-        if not recording.complete:
-            # A check that failed, a problem, what was lost: all that stood in the foot.
-            cut_off = "the recording is cut off before its end"
-            record = replace(record, inconclusive=(*record.inconclusive, cut_off))
-        tracker = Tracker(
-            roles=record.roles,
-            attending=[str(one["name"]) for one in record.sources if one.get("available")],
-            newborn_only=True,
-        )
+        record, tracker = tracker_of(recording)
         held = io.StringIO()
         sinks = self._sinks(held)
         for sink in sinks:
@@ -243,6 +234,17 @@ class Outputs:
         sys.stdout.flush()
 
 
+def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
+    """What a recording's events are to be fed to, and its record: one that is cut off says so."""
+    record = recording.record
+    if not recording.complete:
+        # A check that failed, a problem, what was lost: all that stood in the foot.
+        cut_off = "the recording is cut off before its end"
+        record = replace(record, inconclusive=(*record.inconclusive, cut_off))
+    attending = [str(one["name"]) for one in record.sources if one.get("available")]
+    return record, Tracker(roles=record.roles, attending=attending, newborn_only=True)
+
+
 def _worth_a_ladder(run: Run) -> bool:
     """Whether a run whose ladder is folded away must be looked at."""
     if isinstance(run, Unplayed) or run.verdict is Verdict.PASS:
@@ -327,7 +329,7 @@ class _Keeper:
         self.judged = judged
 
 
-class _Progress:
+class Progress:
     """One line on a terminal's standard error, written over and over: what is being played."""
 
     def __init__(self, settings: Settings) -> None:

@@ -23,7 +23,7 @@ from tcpwatch.model.recording import Recording, read_recordings
 from tcpwatch.outputs import Outputs, Settings, open_outputs
 from tcpwatch.session import Interrupted
 
-_JOBS_A_CORE = 2  # a run mostly waits; with more of them none ends sooner, and each takes longer
+JOBS_A_CORE = 2  # a run mostly waits; with more of them none ends sooner, and each takes longer
 
 
 def run_scenarios(names: Sequence[str], settings: Settings) -> int:
@@ -32,9 +32,10 @@ def run_scenarios(names: Sequence[str], settings: Settings) -> int:
     many = len(chosen) > 1
     with ExitStack() as stack:
         outputs = stack.enter_context(open_outputs(settings))
-        stop = stack.enter_context(_signals())
+        stop = stack.enter_context(signals())
         folded = settings.every or settings.topic is not None or settings.repeat > 1
-        outputs.plan([one.topic for one in chosen], folded=folded and many)
+        topics = [one.topic if folded else "" for one in chosen]  # else in the order given
+        outputs.plan(topics, folded=folded and many)
         jobs = min(settings.jobs or _good_jobs(chosen, settings), len(chosen))
         began_s = time.monotonic()
         try:
@@ -54,7 +55,7 @@ def replay_recordings(names: Sequence[str], settings: Settings) -> int:
         outputs = stack.enter_context(open_outputs(settings))
         runs = 0
         for name in names:
-            for recording in _read(name):
+            for recording in read_file(name):
                 outputs.replay(runs, recording)
                 runs += 1
         outputs.close(many=runs > 1)
@@ -71,7 +72,7 @@ def _good_jobs(chosen: Sequence[Scenario], settings: Settings) -> int:
     or a slow one, to be worth it.
     """
     slow = sum(bool(one.slow or settings.options.wait_time_wait) for one in chosen)
-    return min(max((len(chosen) + 1) // 2, slow), _JOBS_A_CORE * cores())
+    return min(max((len(chosen) + 1) // 2, slow), JOBS_A_CORE * cores())
 
 
 def _play_in_turn(chosen: Sequence[Scenario], outputs: Outputs, stop: threading.Event) -> None:
@@ -140,7 +141,8 @@ def _chosen(names: Sequence[str], settings: Settings) -> list[Scenario]:
     return chosen
 
 
-def _read(name: str) -> Iterator[Recording]:
+def read_file(name: str) -> Iterator[Recording]:
+    """The recordings in a file, or ``-``. Raises TcpwatchError naming the file."""
     try:
         if name == "-":
             yield from read_recordings(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"))
@@ -165,7 +167,7 @@ def _read(name: str) -> Iterator[Recording]:
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
+def signals() -> Iterator[threading.Event]:
     """SIGINT, SIGTERM and SIGHUP as a wish that is heeded between two steps, never within one.
 
     A KeyboardInterrupt between making something and remembering to unmake it would leave it behind.
