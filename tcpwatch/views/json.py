@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tcpwatch.model.events import CallPhase, Event, UserCall
+from tcpwatch.model.events import CallPhase, Event, Measured, UserCall
 from tcpwatch.model.timeline import (
     Belief,
     Connection,
@@ -21,6 +21,7 @@ from tcpwatch.model.timeline import (
     Transition,
 )
 from tcpwatch.tcp.state import TcpState
+from tcpwatch.views.processes import Life, lives
 
 SCHEMA = "tcpwatch/1"
 
@@ -41,6 +42,8 @@ def run_document(judged: Judged) -> Document:
         "sources": [dict(source) for source in record.sources],
         "connections": [_connection(connection) for connection in timeline.connections],
         "calls": _calls(timeline.events),
+        "processes": [_process(life) for life in lives(timeline.events)],
+        "measurements": _measurements(timeline.events),
         "findings": [_finding(finding) for finding in timeline.findings],
         "expectations": [_expectation(expectation) for expectation in judged.expectations],
     }
@@ -143,6 +146,34 @@ def _calls(events: Sequence[Event]) -> list[Document]:
         if call.phase is CallPhase.RETURNED:
             entry |= {"result": call.result, "errno": call.errno, "returned_ns": event.t_ns}
     return list(calls.values())
+
+
+def _process(life: Life) -> Document:
+    return {
+        "pid": life.pid,
+        "process": life.process,
+        "role": life.role,
+        "parent": life.parent or None,
+        "started_ns": life.started_ns,
+        "exited_ns": life.exited_ns,
+        "exit_status": life.exit_status,
+        "signal": life.signal,
+        "reaped_ns": life.reaped_ns,
+        "zombie": life.zombie,
+    }
+
+
+def _measurements(events: Sequence[Event]) -> list[Document]:
+    return [
+        {
+            "t_ns": event.t_ns,
+            "what": event.payload.what,
+            "value": event.payload.value,
+            "case": event.payload.case,
+        }
+        for event in events
+        if isinstance(event.payload, Measured)
+    ]
 
 
 def _finding(finding: Finding) -> Document:

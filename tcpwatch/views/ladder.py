@@ -16,7 +16,7 @@ from tcpwatch.model.timeline import Happening, Judged, RunRecord
 from tcpwatch.views.canvas import Canvas, Span, width_of, words, wrap
 from tcpwatch.views.lanes import Lanes, Mark
 from tcpwatch.views.layout import Layout, Line
-from tcpwatch.views.moment import Before, Deed, Telling, side_of
+from tcpwatch.views.moment import Before, Deed, Entry, Telling, side_of
 from tcpwatch.views.palette import BOLD, DIM
 from tcpwatch.views.summary import foot_lines, head_lines
 from tcpwatch.views.wording import Wording
@@ -150,6 +150,7 @@ class Ladder:
             self._waiting.append(self._moment)
             self._moment = []
         self._flush()
+        self._draw_entries(Telling.rest(self._before), self._time)
         for arrow in self._lanes.in_flight():
             canvas = self._canvas()
             self._lanes.mark(canvas, arrow, Mark.LOST)
@@ -199,8 +200,10 @@ class Ladder:
         self._meet(moment)
         many = len(self._connections) > 1
         telling = Telling(moment, self._wording, self._before, many=many)
-        time = str(round(moment[0].event.t_ns / _MS))
-        for line in Layout().place(telling.entries()):
+        self._draw_entries(telling.entries(), str(round(moment[0].event.t_ns / _MS)))
+
+    def _draw_entries(self, entries: Iterable[Entry], time: str) -> None:
+        for line in Layout().place(entries):
             self._draw_line(line, time)
 
     def _meet(self, moment: Iterable[Happening]) -> None:

@@ -13,7 +13,6 @@ from enum import Enum
 from itertools import groupby
 
 from tcpwatch.model.events import (
-    CallPhase,
     Fate,
     Gap,
     MalformedSeen,
@@ -24,13 +23,13 @@ from tcpwatch.model.events import (
     SegmentSeen,
     UserCall,
 )
-from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.timeline import Belief, Happening, Move, SegmentTrace, Transition
 from tcpwatch.tcp.segment import Flags
+from tcpwatch.views.acts import SENDING, Acts, Memory
 from tcpwatch.views.canvas import Span, Word, words
 from tcpwatch.views.lanes import Arrow, Mark
 from tcpwatch.views.palette import DIM, WARN
-from tcpwatch.views.wording import SENDING, Wording, labels, segment_style
+from tcpwatch.views.wording import Wording, labels, segment_style
 
 _MARKS = {
     Fate.HELD: Mark.HELD,
@@ -98,11 +97,22 @@ class Entry:
 
 
 @dataclass(slots=True)
+class _Said:
+    """What was last told of a process, how often, and where it stands."""
+
+    words: list[Word]
+    entry: Entry
+    times: int = 1  # in the moment of the entry
+    later: int = 0  # after it, and not told yet
+
+
+@dataclass(slots=True)
 class Before:
     """What the telling of a moment needs to know of those before it."""
 
     bursts: dict[int, int] = field(default_factory=dict)  # see `_with_bursts`
-    listening: dict[SocketAddress, str] = field(default_factory=dict)  # by which process
+    acts: Memory = field(default_factory=Memory)
+    latest: dict[tuple[str | None, str], _Said] = field(default_factory=dict)  # by each process
     moves: dict[tuple[int, str], Transition] = field(default_factory=dict)  # each end's latest
 
 
@@ -143,11 +153,7 @@ class Telling:
         self._told: list[Entry | _Moved] = []
         self._calls: set[str] = set()
         self._start_ns = happenings[0].event.t_ns if happenings else 0
-        calls = [h.event.payload for h in happenings if isinstance(h.event.payload, UserCall)]
-        self._made = {c.call_id for c in calls if c.phase is CallPhase.CALLED}
-        self._back = {
-            c.call_id: c for c in calls if c.phase is CallPhase.RETURNED and c.call_id in self._made
-        }
+        self._acts = Acts(happenings, wording, before.acts)
         self._landing = {
             h.event.payload.n
             for h in happenings
@@ -166,6 +172,11 @@ class Telling:
             if entry is not None:
                 entries.append(entry)
         return _with_bursts(entries, self._before.bursts)
+
+    @staticmethod
+    def rest(before: Before) -> list[Entry]:
+        """What was counted and is still to be told, at the end of the run."""
+        return [entry for latest in before.latest.values() for entry in _untold(latest)]
 
     def _move(self, move: Move) -> None:
         """One that only narrows what was told replaces it, or says that it does."""
@@ -192,9 +203,10 @@ class Telling:
                         Entry(None, deed=Deed.MARK, arrow=arrow, mark=_MARKS[payload.fate])
                     )
             case UserCall():
-                self._say(happening, self._call(payload, happening.role))
+                self._calls.add(payload.call)
+                self._say(happening, payload)
             case ProcessChanged():
-                self._say(happening, self._wording.process(payload, happening.role))
+                self._say(happening, payload)
             case Measured():
                 case = f" ({payload.case})" if payload.case else ""
                 said = f"{payload.what}: {payload.value}{case}"
@@ -212,44 +224,32 @@ class Telling:
     def _note(self, text: str) -> None:
         self._told.append(Entry(None, words(text, WARN)))
 
-    def _say(self, happening: Happening, said: list[Word]) -> None:
+    def _say(self, happening: Happening, did: UserCall | ProcessChanged) -> None:
+        said = self._acts.of(happening)
         if not said:
             return
-        side = side_of(happening.role)
-        if side is None and happening.role is not None:
-            said = [*words(f"{self._wording.safe(happening.role)}:", DIM), *said]
-        payload = happening.event.payload
-        sends = isinstance(payload, UserCall) and payload.call in SENDING
+        role = happening.role
+        side = side_of(role)
+        if side is None and role is not None:
+            said = [*words(f"{self._wording.safe(role)}:", DIM), *said]
         said = [*self._prefix(happening.connection), *said]
-        self._told.append(Entry(side, said, sends=sends))
+        latest = self._before.latest.get((role, did.process))
+        entry = Entry(side, said, sends=isinstance(did, UserCall) and did.call in SENDING)
+        if latest is None or entry.sends or not self._repeats(latest, said, did):
+            self._told += [*(_untold(latest) if latest else ()), entry]
+            self._before.latest[role, did.process] = _Said(said, entry)
 
-    def _call(self, call: UserCall, role: str | None) -> list[Word]:
-        """One line for a call that comes back in its own moment, one at either end for others."""
-        self._calls.add(call.call)
-        listener = self._listener(call)
-        if call.phase is CallPhase.CALLED:
-            back = self._back.get(call.call_id)
-            told_by_result = back is not None and self._wording.returned(back, role)
-            if told_by_result:
-                return []
-            return self._wording.made(call, role, waits=back is None, listener=listener)
-        said = self._wording.returned(call, role)
-        if not said and call.call == "accept" and call.call_id not in self._made:
-            return [*self._wording.made(call, role), *words("returns")]
-        return said
-
-    def _listener(self, call: UserCall) -> bool:
-        """Whether the call is on a socket that listens: a bound one has no peer either."""
-        listening, local = self._before.listening, call.local
-        if local is None or call.remote is not None:
+    def _repeats(self, latest: _Said, said: list[Word], did: UserCall | ProcessChanged) -> bool:
+        """The same again is counted: in its moment any, in later ones a call that found nothing."""
+        if latest.words != said:
             return False
-        if call.call == "listen" and call.errno is None:
-            listening.setdefault(local, call.process)
-        found = local in listening
-        ended = call.call == "close" and call.phase is CallPhase.RETURNED
-        if ended and listening.get(local) == call.process:  # a child may hold it still
-            del listening[local]
-        return found
+        if any(told is latest.entry for told in self._told):
+            latest.times += 1
+            latest.entry.words = [*said, (Span(f"×{latest.times}"),)]
+            return True
+        polls = isinstance(did, UserCall) and did.errno == "EAGAIN"
+        latest.later += polls
+        return polls
 
     def _segment(self, seen: SegmentSeen, trace: SegmentTrace, happening: Happening) -> None:
         sender = side_of(trace.sender) or 0
@@ -319,6 +319,13 @@ class Telling:
 
     def _prefix(self, connection: int | None) -> list[Word]:
         return words(f"#{connection}", DIM) if self._many and connection is not None else []
+
+
+def _untold(latest: _Said) -> list[Entry]:
+    """How often more it was so, in moments that are past."""
+    later, latest.later = latest.later, 0
+    more = [*latest.words, (Span(f"×{later}"),), (Span("more"),)]
+    return [Entry(latest.entry.side, more)] if later else []
 
 
 def _is_control(entry: Entry) -> bool:
