@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,6 +215,121 @@ def test_the_instance_of_a_killed_run_is_removed_by_the_next_start(tmp_path: Pat
         following.communicate()
     assert following.returncode == 0
     assert instances_of([process.pid, following.pid]) == set()
+
+
+# ---------------------------------------------------------------------- many runs side by side
+
+MANY = ("run", "--topic", "the-five", "--repeat", "20", "--jobs", "3")
+PLAYING = '''"""A play that tells who plays it, and waits for what nobody sends."""
+
+import os
+from pathlib import Path
+
+
+def play(lab):
+    client, _server = lab.connect()
+    Path(__file__).with_name(f"{os.getpid()}.playing").touch()
+    client.recv()
+'''
+
+
+def players(folder: Path) -> set[int]:
+    """The processes in which a play has got as far as the call that does not return."""
+    return {int(path.stem) for path in folder.glob("*.playing")}
+
+
+@contextmanager
+def many_waiting(folder: Path, mark: str) -> Iterator[subprocess.Popen[str]]:
+    """A command with two runs under way that would not end, and four that were to follow."""
+    (folder / "waiting.py").write_text(PLAYING, encoding="utf-8")
+    names = [str(folder / "waiting.py")] * 6
+    with start("run", *names, "--jobs", "2", "--timeout", "90", mark=mark) as process:
+        wait_until(lambda: process.poll() is not None or len(players(folder)) == 2)
+        assert process.poll() is None, process.communicate()
+        yield process
+
+
+@pytest.fixture
+def clean() -> Iterator[str]:
+    """A mark; in the end nothing that bears it is left."""
+    mark = uuid.uuid4().hex
+    held, had = held_namespaces(), devices()
+    yield mark
+    wait_until(lambda: not marked(mark))
+    assert held_namespaces() <= held
+    assert devices() <= had
+
+
+@pytest.mark.needs("lab")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("whom", ["the group", "the command"])
+def test_a_signal_ends_many_runs_in_order(
+    number: signal.Signals, whom: str, tmp_path: Path, clean: str
+) -> None:
+    with many_waiting(tmp_path, clean) as process:
+        if whom == "the group":  # as a terminal does for ctrl-C
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        out, err = process.communicate()
+    assert (process.returncode, err) == (130, "tcpwatch: interrupted\n")
+    assert re.search(r"\n2 of 6 runs: 2 inconclusive; .*\n$", out)
+    assert out.count("\n  interrupted\n") == 2  # under each ladder
+    assert instances_of({process.pid} | players(tmp_path)) == set()
+
+
+@pytest.mark.needs("lab")
+def test_a_signal_at_any_moment_ends_many_runs_in_order(clean: str) -> None:
+    chance = random.Random(6)  # noqa: S311
+    for _ in range(10):
+        with start(*MANY, mark=clean) as process:
+            wait_until(lambda process=process: heeds(process, signal.SIGTERM))  # type: ignore[misc]
+            try:
+                process.wait(chance.uniform(0, 3))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate()
+        assert (process.returncode, err) == (130, "tcpwatch: interrupted\n")
+        assert "FAIL" not in out
+        assert not marked(clean), "it ended before its workers did"
+
+
+@pytest.mark.needs("lab")
+def test_the_workers_of_a_killed_command_end_in_order(tmp_path: Path, clean: str) -> None:
+    with many_waiting(tmp_path, clean) as process:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not marked(clean))
+    assert instances_of(players(tmp_path)) == set()
+
+
+@pytest.mark.needs("lab")
+def test_runs_whose_processes_are_killed_are_inconclusive_and_the_rest_goes_on(
+    tmp_path: Path, clean: str
+) -> None:
+    killed: set[int] = set()
+    with many_waiting(tmp_path, clean) as process:
+        while len(killed) < 6:
+            wait_until(lambda: process.poll() is not None or players(tmp_path) - killed != set())
+            assert process.poll() is None, process.communicate()
+            for pid in players(tmp_path) - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        out, err = process.communicate()
+    assert (process.returncode, err) == (3, "")
+    assert out.count("\n  the run's process died: killed by SIGKILL\n") == 6
+    assert "\n6 runs: 6 inconclusive; " in out
+
+
+@pytest.mark.needs("lab")
+def test_a_reader_that_goes_away_ends_many_runs(clean: str) -> None:
+    with start(*MANY, mark=clean) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("  1/100 PASS ")
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait() == 130
 
 
 # ---------------------------------------------------------------------- what remains of it
