@@ -2,8 +2,8 @@
 
 Under a flood of SYNs (here always: tcp_syncookies 2) the listener keeps no request socket: what it
 must know of the client is in the SYN,ACK's sequence number, and comes back with the ACK. Only then
-is there a socket at all. What does not fit in is lost: the client of today is asked back in its
-timestamps, but one without them gets neither window scaling nor SACK.
+is there a socket at all. What does not fit in is lost: window scaling and SACK are saved in the
+timestamps of a client that sends them (RFC 7323); this one does not, and has to do without.
 """
 
 from tcpwatch.lab import PURE_ACK, SYN_ACK, Lab
