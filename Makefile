@@ -10,7 +10,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info
 MADE := .venv/.python-$(or $(VERSION),missing)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-lint check-types check-layers bench clean
+.PHONY: help demo test check check-format check-lint check-types check-layers bench readme clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make
@@ -41,6 +41,10 @@ bench: .venv/.has-test ## the benchmarks, one after the other
 	    [ -e "$$bench" ] || { echo "no benchmark in tests/benchmarks"; break; }; \
 	    echo "== $$bench"; $(BIN)/python "$$bench" || exit; \
 	done
+
+readme: .venv/.has-demo ## play every scenario, and write the README's table of what they cover
+	@$(BIN)/tcpwatch coverage --quiet --markdown .venv/coverage.md
+	@sed -i -e '/coverage:begin/,/coverage:end/{//!d}' -e '/coverage:begin/r .venv/coverage.md' README.md
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

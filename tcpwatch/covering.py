@@ -23,14 +23,15 @@ from tcpwatch.machine.verdict import judge
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, Verdict
 from tcpwatch.outputs import Progress, Settings, tracker_of
-from tcpwatch.running import JOBS_A_CORE, read_file, signals
+from tcpwatch.replaying import read_file
+from tcpwatch.running import JOBS_A_CORE, signals
 from tcpwatch.session import Interrupted
 from tcpwatch.staging import Options
 from tcpwatch.views.coverage import coverage_document, coverage_lines, coverage_markdown
 from tcpwatch.views.json import dump
 from tcpwatch.views.summary import render
 
-_TO_THE_END = "normal-close"  # whose TIME-WAIT is waited for: a minute, beside all the others
+TO_THE_END = "normal-close"  # whose TIME-WAIT is waited for: a minute, beside all the others
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ def cover(names: Sequence[str], settings: Settings, markdown: str | None) -> int
         if names:
             for name in names:
                 for recording in read_file(name):
-                    looked.at(_concluded(recording))
+                    looked.at(concluded(recording))
         else:
             try:
                 _play(looked, settings, stack.enter_context(signals()))
@@ -104,7 +105,7 @@ def _status(coverage: Coverage, looked: _Looked) -> ExitCode:
     return ExitCode.INCONCLUSIVE if looked.doubtful else ExitCode.FAILED
 
 
-def _concluded(recording: Recording) -> Judged:
+def concluded(recording: Recording) -> Judged:
     """What a recording shows, as `replay` concludes it."""
     record, tracker = tracker_of(recording)
     for event in recording.events:
@@ -124,7 +125,7 @@ def _play(looked: _Looked, settings: Settings, stop: threading.Event) -> None:
 
     def to_the_end() -> list[Played]:
         options = Options(wait_time_wait=True)
-        with closing(play_many([find(_TO_THE_END)], options, 1, stop)) as runs:
+        with closing(play_many([find(TO_THE_END)], options, 1, stop)) as runs:
             return [one for _, one in runs]
 
     def begun(index: int) -> None:
@@ -155,6 +156,6 @@ def _look_at(looked: _Looked, every: Sequence[Played]) -> None:
     looked.doubtful = bool(errors)
     for one in every:
         if isinstance(one, Recording):
-            looked.at(_concluded(one))
+            looked.at(concluded(one))
     for error in dict.fromkeys(map(str, errors)):
         sys.stderr.write(f"tcpwatch: {error}\n")

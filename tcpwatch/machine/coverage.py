@@ -89,9 +89,10 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Every arrow of the table, in its order, and how many transitions it is made from.
+    """Every arrow of the table, in its order.
 
-    ``untold`` are the transitions that can have been more than one.
+    ``untold`` are the transitions that can have been more than one, and those that, though certain,
+    are none.
     """
 
     covered: tuple[Covered, ...]
@@ -154,7 +155,7 @@ def survey(seen: Iterable[Sighting]) -> Coverage:
     untold: list[Sighting] = []
     for sighting in seen:
         known = sighting.certain and len(sighting.arrows) == 1
-        if len(sighting.arrows) > 1:
+        if len(sighting.arrows) > 1 or (sighting.certain and not sighting.arrows):
             untold.append(sighting)
         for arrow in sighting.arrows:
             (certain if known else perhaps)[arrow].append(sighting)

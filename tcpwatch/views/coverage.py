@@ -134,6 +134,7 @@ def _untold(sighting: Sighting, width: int) -> Lines:
     if sighting.connection is not None:
         where += f" of connection {sighting.connection}"
     may = " or ".join(dict.fromkeys(NAMES[arrow.stimulus] for arrow in sighting.arrows))
+    may = may or "no arrow of the table"
     cause = f" ({sighting.cause})" if sighting.cause else ""
     said = visible(f"{where}: {sighting.before} > {sighting.after}{cause}: {may}")
     return [[Span("  "), *line] for line in wrap(words(said), width - 2, 2)]
@@ -233,12 +234,16 @@ def coverage_markdown(coverage: Coverage, declared: Mapping[str, Iterable[Edge]]
         for one in covered:
             by_end.setdefault(one.arrow.after, []).append(_shown(one, declared))
         cells = "<br>".join(f"{end} by {'; '.join(shown)}" for end, shown in by_end.items())
-        sections = ", ".join(sorted({one.arrow.row.section for one in covered}, key=_by_number))
-        lines.append(f"| {state} | {cells} | {sections} |")
-    lines += ["", "Not by socket calls on Linux:", ""]
-    for one in coverage.unreachable:
-        lines.append(f"- {name_of(one.arrow)} ({one.arrow.row.section}): {one.arrow.row.note}")
+        lines.append(f"| {state} | {cells} | {_sections(covered)} |")
+    reasons = "<br>".join(
+        f"{name_of(one.arrow)}: {one.arrow.row.note}" for one in coverage.unreachable
+    )
+    lines.append(f"| not by Linux's calls | {reasons} | {_sections(coverage.unreachable)} |")
     return "\n".join(lines) + "\n"
+
+
+def _sections(covered: Iterable[Covered]) -> str:
+    return ", ".join(sorted({one.arrow.row.section for one in covered}, key=_by_number))
 
 
 def _shown(one: Covered, declared: Mapping[str, Iterable[Edge]]) -> str:

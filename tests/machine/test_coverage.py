@@ -208,6 +208,13 @@ def test_what_can_have_been_several_rows_is_perhaps_each_and_is_told() -> None:
     assert all(not one.seen for one in coverage.covered)
 
 
+def test_what_no_row_makes_is_told() -> None:
+    """Linux: where tcp_max_tw_buckets is reached, a FIN takes FIN-WAIT-2 to CLOSED."""
+    coverage = survey(sightings(judged([move("FIN-WAIT-2 > CLOSED", "FIN received")])))
+
+    assert [sighting.arrows for sighting in coverage.untold] == [()]
+
+
 def test_scenarios_and_witnesses_are_told_of_an_arrow() -> None:
     moves = [
         move("FIN-WAIT-2 > TIME-WAIT", "FIN received", (TABLE,)),
