@@ -63,7 +63,8 @@ class Line:
     call: Call | None = None  # the one that it was asked for
     own: dict[int, Call] = field(default_factory=dict)  # those that a program is in, by its numbers
     begun: Counter[str] = field(default_factory=Counter)  # how often a program made each call,
-    back: Counter[str] = field(default_factory=Counter)  # and how often each came back
+    back: Counter[str] = field(default_factory=Counter)  # and how often each came back,
+    calls: list[UserCall] = field(default_factory=list)  # in this order, with these results
     printed: str = ""
     is_program: bool = False
     children: int = 0
