@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.lab import spelling
 from tcpwatch.lab.calls import Call, Line, Returned, Switchboard
 from tcpwatch.lab.failures import CheckFailed, Ending, ProcessDied
+from tcpwatch.lab.proc import sleeps, sockets_of, threads_of, wait_stopped, zombies_of
+from tcpwatch.model.events import UserCall
 from tcpwatch.model.identity import SocketAddress
 
 T = TypeVar("T")
@@ -132,6 +135,11 @@ class Process:
         """False from its end on, though it may still be a zombie."""
         return self._line.ending is None
 
+    @property
+    def reaped(self) -> bool:
+        """Whether its parent has waited for it: it is no zombie, and was no orphan."""
+        return self._line.waited_for
+
     def socket(self, *, ipv6: bool | None = None, kind: int = sockets.SOCK_STREAM) -> Socket:
         """socket(2), of the lab's own address family unless told. Raises as `Pending.result`."""
         wanted = self.addresses.ipv6 if ipv6 is None else ipv6
@@ -185,7 +193,7 @@ class Process:
         ).result()
 
     def kill(self, sig: int = signals.SIGKILL) -> None:
-        """kill(2), from outside. After SIGKILL it waits until the process has ended.
+        """kill(2), from outside; SIGKILL and SIGSTOP return once it has ended, or stands still.
 
         Raises ProcessDied where it had ended before.
         """
@@ -195,20 +203,32 @@ class Process:
             raise ProcessDied(self.name, self._line.ending or Ending()) from None
         if sig == signals.SIGKILL:
             self.join()
+        elif sig == signals.SIGSTOP:
+            wait_stopped(self.pid)
 
     @property
     def zombies(self) -> int:
-        """How many of its children have ended and are not reaped, as /proc has it now.
+        """How many of its children have ended and are not reaped, now. Raises ProcessDied."""
+        return self._look(zombies_of)
 
-        Raises ProcessDied.
+    @property
+    def open_sockets(self) -> frozenset[int]:
+        """The inodes of the sockets that it has open now, as `Entry.inode` has them.
+
+        Raises ProcessDied; Unsupported where there is no /proc.
         """
-        import psutil
+        return self._look(sockets_of)
 
+    def _look(self, at: Callable[[int], T]) -> T:
         try:
-            children = psutil.Process(self.pid).children()
-            return sum(child.status() == psutil.STATUS_ZOMBIE for child in children)
-        except psutil.NoSuchProcess:
+            return at(self.pid)
+        except ProcessLookupError:
             raise ProcessDied(self.name, self._line.ending or Ending()) from None
+
+    @property
+    def threads(self) -> int:
+        """How many threads it has now. Raises ProcessDied."""
+        return self._look(threads_of)
 
     def exit(self, status: int = 0) -> Ending:
         """_exit(2), and waits until it has ended. Raises as `join`."""
@@ -280,10 +300,26 @@ class Program(Process):
         return self._line.printed
 
     @property
-    def children(self) -> list[Process]:
-        """The processes that it has forked so far, in order."""
+    def children(self) -> list[Program]:
+        """The processes that it has forked so far, in order; they read the same standard input."""
         lines = self._switchboard.children_of(self._line)
-        return [Process(self._switchboard, line, self.addresses) for line in lines]
+        return [Program(self._switchboard, line, self.addresses, self._terminal) for line in lines]
+
+    @property
+    def calls(self) -> list[UserCall]:
+        """Its calls that have come back so far, in that order, with what they gave."""
+        return list(self._line.calls)
+
+    @property
+    def blocked_in(self) -> str | None:
+        """The call that its first thread sleeps in now; None while it runs.
+
+        Empty where it sleeps in none that is told. Raises ProcessDied.
+        """
+        if not self._look(sleeps):
+            return None
+        calls = list(self._line.own.values())
+        return calls[-1].verb if calls else ""
 
     def type(self, text: str) -> None:
         """Types on its standard input. Raises BrokenPipeError once nobody can read it."""
@@ -292,6 +328,10 @@ class Program(Process):
     def end_input(self) -> None:
         """Its standard input ends, as by ctrl-D. Idempotent."""
         self._terminal.close()
+
+    def called(self, call: str) -> int:
+        """How often it has made that call so far; ``SIGCHLD handler`` is one too."""
+        return self._line.begun[call]
 
     def wait_printed(self, text: str) -> None:
         """Until it has printed ``text``, among other things. Raises DeadlinePassed, LabClosed."""
@@ -357,7 +397,7 @@ class Start:
         """A port alone means the host's own address."""
         own = self._socket.process.addresses.ip(ipv6=self._socket.ipv6)
         ip, port = (own, address) if isinstance(address, int) else _pair(address)
-        return self._begin("bind", [ip, port], _nothing, _text(ip, port), fails)
+        return self._begin("bind", [ip, port], _nothing, spelling.place((ip, port)), fails)
 
     def listen(self, backlog: int = 128, fails: int | None = None) -> Pending[None]:
         return self._begin("listen", [backlog], _nothing, str(backlog), fails)
@@ -368,18 +408,19 @@ class Start:
 
     def connect(self, address: Address, fails: int | None = None) -> Pending[None]:
         ip, port = _pair(address)
-        return self._begin("connect", [ip, port], _nothing, _text(ip, port), fails)
+        return self._begin("connect", [ip, port], _nothing, spelling.place((ip, port)), fails)
 
     def send(self, data: bytes, flags: int = 0, fails: int | None = None) -> Pending[int]:
         shown = repr(data) if len(data) <= _SHOWN else f"{data[:_SHOWN]!r}... {len(data)} octets"
         return self._begin("send", [int(flags)], _number, shown, fails, data)
 
     def recv(self, n: int = 65536, flags: int = 0, fails: int | None = None) -> Pending[bytes]:
-        return self._begin("recv", [n, int(flags)], _bytes, str(n), fails)
+        text = spelling.receiving(n, flags)
+        return self._begin("recv", [n, int(flags)], _bytes, text, fails)
 
     def shutdown(self, how: int, fails: int | None = None) -> Pending[None]:
-        name = {sockets.SHUT_RD: "SHUT_RD", sockets.SHUT_WR: "SHUT_WR"}.get(how, "SHUT_RDWR")
-        return self._begin("shutdown", [int(how)], _nothing, name, fails)
+        text = spelling.how_to_shut(how)
+        return self._begin("shutdown", [int(how)], _nothing, text, fails)
 
     def close(self, fails: int | None = None) -> Pending[None]:
         return self._begin("close", [], _nothing, fails=fails)
@@ -388,13 +429,13 @@ class Start:
         self, level: int, name: int, value: int | bytes, fails: int | None = None
     ) -> Pending[None]:
         number, blob = (None, value) if isinstance(value, bytes) else (int(value), b"")
-        shown = f"{_option(level, name)}, {value!r}"
+        shown = f"{spelling.option(level, name)}, {value!r}"
         args = [int(level), int(name), number]
         return self._begin("setsockopt", args, _nothing, shown, fails, blob)
 
     def getsockopt(self, level: int, name: int, fails: int | None = None) -> Pending[int]:
         args = [int(level), int(name), 0]
-        return self._begin("getsockopt", args, _number, _option(level, name), fails)
+        return self._begin("getsockopt", args, _number, spelling.option(level, name), fails)
 
     def setblocking(self, *, blocking: bool) -> Pending[None]:
         return self._begin("setblocking", [int(blocking)], _nothing, str(blocking))
@@ -540,17 +581,3 @@ class Socket:
 
 def _pair(address: Address) -> tuple[str, int]:
     return (address.ip, address.port) if isinstance(address, SocketAddress) else address
-
-
-def _text(ip: str, port: int) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-def _option(level: int, name: int) -> str:
-    """``SO_REUSEADDR`` for 2 at SOL_SOCKET: the standard library's name for an option."""
-    prefix = {sockets.SOL_SOCKET: "SO_", sockets.IPPROTO_TCP: "TCP_"}.get(level, "none")
-    for text in sorted(vars(sockets)):
-        other_level = text.startswith(("SO_J1939_", "SO_VM_SOCKETS_"))
-        if text.startswith(prefix) and not other_level and getattr(sockets, text) == name:
-            return text
-    return f"{level}, {name}"
