@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from tcpwatch.model.events import CallPhase, ProcessChange, ProcessChanged, UserCall
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.timeline import Happening
-from tcpwatch.views.canvas import Word, words
+from tcpwatch.views.canvas import Span, Word, words
 from tcpwatch.views.palette import BAD, DIM, WARN
 from tcpwatch.views.wording import Wording
 
@@ -207,9 +207,12 @@ class Acts:
             (change or self._memory.nonblocking.discard)(ends)
         elif call.call == "fcntl" and "O_NONBLOCK" in call.arguments:
             self._memory.nonblocking.add(ends)
+        self._memory.nonblocking.discard((None, None))  # of a socket that is nowhere yet
 
     def _never_waits(self, call: UserCall) -> bool:
-        return (call.local, call.remote) in self._memory.nonblocking
+        """However long it takes: its process may be kept from the CPU."""
+        of_socket = call.call in _RECEIVING | SENDING | {"accept"}
+        return of_socket and (call.local, call.remote) in self._memory.nonblocking
 
     def _waited(self, call: UserCall, took_ns: int) -> list[Word]:
         """How long it took where nothing came that ended the waiting, and the page shows none."""
@@ -342,7 +345,7 @@ class Acts:
         if orphan or awaited or pid in self._reaped or pid in memory.zombies:
             return []
         memory.zombies.add(pid)
-        return words("(a zombie)", WARN)
+        return [(Span("(a zombie)", WARN),)]
 
 
 def sent_length(arguments: str) -> int | None:

@@ -324,7 +324,7 @@ class Telling:
 def _untold(latest: _Said) -> list[Entry]:
     """How often more it was so, in moments that are past."""
     later, latest.later = latest.later, 0
-    more = [*latest.words, (Span(f"×{later}"),), (Span("more"),)]
+    more = [*latest.words, (Span(f"+{later}"),)]
     return [Entry(latest.entry.side, more)] if later else []
 
 

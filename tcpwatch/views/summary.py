@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tcpwatch.model.events import KERNEL, TABLE, WIRE
+from tcpwatch.model.events import KERNEL, TABLE, WIRE, Event, Measured
 from tcpwatch.model.timeline import (
     Connection,
     Endpoint,
@@ -22,7 +22,9 @@ from tcpwatch.model.timeline import (
     Verdict,
 )
 from tcpwatch.views.canvas import Span, Word, joined, words, wrap
+from tcpwatch.views.contrast import Row, contrast_lines
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
+from tcpwatch.views.processes import lives
 from tcpwatch.views.wording import Wording, title
 
 _NOTHING: Word = (Span(""),)  # sets what follows one blank further off
@@ -59,9 +61,11 @@ def head_lines(record: RunRecord, width: int, wording: Wording) -> Lines:
 
 
 def foot_lines(judged: Judged, width: int, wording: Wording) -> Lines:
-    """Paths, counts, findings and the verdict."""
+    """Paths, zombies, measured values, counts, findings and the verdict."""
     return [
         *path_lines(judged, width, wording),
+        *zombie_lines(judged.timeline.events, width, wording),
+        *measured_lines(judged.timeline.events, width, wording),
         *count_lines(judged, width, wording),
         *finding_lines(judged.timeline.findings, width, wording),
         *verdict_lines(judged, width, wording),
@@ -94,6 +98,41 @@ def path_lines(judged: Judged, width: int, wording: Wording) -> Lines:
             pattern = words(wording.safe(expectation.pattern))
             lines += wrap([who, *pattern, *_met(expectation)], width, 8)
             lines += _explanation(expectation, wording, width)
+    return lines
+
+
+def zombie_lines(events: Sequence[Event], width: int, wording: Wording) -> Lines:
+    """Of each process that left zombies, which: ``zombies of the server: child 1, child 2``."""
+    left: dict[tuple[str | None, str], list[str]] = {}
+    for life in lives(events):
+        if life.zombie:
+            left.setdefault((life.role, life.parent), []).append(wording.safe(life.process))
+    lines: Lines = []
+    for (role, parent), names in left.items():
+        whose = role if parent == role or role is None else f"{role}'s {parent}"
+        head = words(f"zombies of the {wording.safe(whose or parent)}:", WARN)
+        lines += wrap([*head, *words(", ".join(names))], width, 8)
+    return lines
+
+
+def measured_lines(events: Iterable[Event], width: int, wording: Wording) -> Lines:
+    """What the play has measured: ``what: value``, or several cases side by side."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for event in events:
+        if isinstance(event.payload, Measured):
+            found = event.payload
+            values.setdefault(found.what, {}).setdefault(found.case, []).append(str(found.value))
+    lines: Lines = []
+    contrasts: dict[tuple[str, ...], list[Row]] = {}
+    for what, cases in values.items():
+        if any(cases):
+            row = what, [", ".join(found) for found in cases.values()]
+            contrasts.setdefault(tuple(cases), []).append(row)
+        else:
+            said = wording.safe(f"{what}: {', '.join(cases[''])}")
+            lines += wrap(words(said), width, 8)
+    for names, rows in contrasts.items():
+        lines += contrast_lines(names, rows, width, wording)
     return lines
 
 

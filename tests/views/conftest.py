@@ -15,6 +15,7 @@ import pytest
 from tcpwatch.model.events import (
     CALLS,
     KERNEL,
+    PLAY,
     TABLE,
     WIRE,
     CallPhase,
@@ -22,6 +23,7 @@ from tcpwatch.model.events import (
     Fate,
     Gap,
     MalformedSeen,
+    Measured,
     Payload,
     Point,
     ProcessChange,
@@ -96,6 +98,7 @@ class Story:
         self._past: list[Connection] = []
         self._told: list[tuple[int, Happening]] = []
         self._calls = 0
+        self._pids: dict[tuple[str, str], int] = {}
 
     def call(
         self,
@@ -109,13 +112,14 @@ class Story:
         errno: str | None = None,
         process: str | None = None,
         connected: bool = True,
+        returns: bool = True,
     ) -> None:
         """A call and its return (by default 50 us later)."""
         self._calls += 1
         called = UserCall(
             self._calls,
             CallPhase.CALLED,
-            4711,
+            self.pid(role, process or role),
             process or role,
             name,
             arguments,
@@ -124,11 +128,19 @@ class Story:
         )
         back = replace(called, phase=CallPhase.RETURNED, result=result, errno=errno)
         self._tell(t_ms, called, role, CALLS)
-        self._tell(t_ms + 0.05 if returns_ms is None else returns_ms, back, role, CALLS)
+        if returns:
+            self._tell(t_ms + 0.05 if returns_ms is None else returns_ms, back, role, CALLS)
 
-    def process(self, t_ms: float, role: str, change: ProcessChange, **more: Any) -> None:
+    def pid(self, role: str, process: str) -> int:
+        """Each process has its own, from 4711 in the order of appearance."""
+        return self._pids.setdefault((role, process), 4711 + len(self._pids))
+
+    def process(
+        self, t_ms: float, role: str, change: ProcessChange, process: str = "", **more: Any
+    ) -> None:
         """A process's change."""
-        changed = replace(ProcessChanged(4711, role, change), **more)
+        name = process or role
+        changed = replace(ProcessChanged(self.pid(role, name), name, change), **more)
         self._tell(t_ms, changed, role, CALLS)
 
     def segment(
@@ -259,6 +271,10 @@ class Story:
         self._transitions = {"client": [], "server": []}
         self._next = {"client": 0, "server": 0}
         self._heard = {"client": 0, "server": 0}
+
+    def measured(self, t_ms: float, what: str, value: int | str, case: str = "") -> None:
+        """What the play has looked at."""
+        self._tell(t_ms, Measured(what, value, case), None, PLAY)
 
     def tell(self, t_ms: float, payload: Payload, source: str = WIRE) -> None:
         """Anything else, of no end."""
@@ -545,11 +561,78 @@ def two_connections() -> Story:
     return story
 
 
+def fork_server() -> Story:
+    """A server that forks, a client that polls: signals, handlers, a zombie that stays."""
+    story = Story(
+        "fork-server", "Each connection has a child; one that ends is a zombie until it is reaped."
+    )
+    start, fork, end, reap = (
+        ProcessChange.STARTED,
+        ProcessChange.FORKED,
+        ProcessChange.EXITED,
+        ProcessChange.REAPED,
+    )
+    story.process(0, "server", start)
+    story.call(0.1, "server", "run", "fork_server 10.77.0.2 7000", returns=False)
+    story.call(6.0, "server", "socket", "AF_INET, SOCK_STREAM", result=3, connected=False)
+    story.call(6.2, "server", "setsockopt", "SO_REUSEADDR, 1", result=0, connected=False)
+    story.call(6.4, "server", "signal", "SIGCHLD, wait_for_all")
+    story.call(6.6, "server", "listen", "8", connected=False)
+    story.process(8, "client", start)
+    story.call(8.1, "client", "run", "polling_client 10.77.0.2 7000", returns=False)
+    story.handshake(10)
+    story.call(7, "server", "accept", returns_ms=70.2, result=4, connected=False)
+    story.call(70.4, "server", "fork", returns_ms=71.2, result=story.pid("server", "child 1"))
+    story.process(71.1, "server", fork, "child 1", parent="server")
+    story.call(71.3, "server", "close")
+    story.call(71.4, "server", "accept", returns=False, connected=False)
+    story.call(71.5, "server", "close", process="child 1", connected=False)
+    story.call(71.6, "server", "recv", "4096", process="child 1", returns_ms=110.3, result=13)
+    story.call(54, "client", "setblocking", "False")
+    for t_ms in (55, 55.1, 55.2, 60, 66, 72):
+        story.call(t_ms, "client", "recv", "4096", errno="EAGAIN")
+    story.call(75, "client", "print", r"b'nothing yet\n'", result=12)
+    story.call(75.2, "client", "select", "read stdin, 3; 0.01 s", returns_ms=85.4, result="timeout")
+    story.call(85.6, "client", "select", "read stdin, 3", returns_ms=90, result="stdin readable")
+    story.call(90.1, "client", "read", "stdin", result=r"b'is it there?\n'")
+    story.call(90.3, "client", "send", r"b'is it there?\n'", result=13)
+    story.segment(90.35, "client", "PA", 13, arrives_ms=110.3)
+    story.segment(110.4, "server", "A", arrives_ms=130.4)
+    story.call(
+        110.6, "server", "print", "b'a question that'... 240 octets", result=240, process="child 1"
+    )
+    story.call(110.8, "server", "exit", "3", process="child 1", returns=False)
+    fin = story.segment(111, "server", "FA", arrives_ms=131)
+    story.move(110.9, "server", "FIN-WAIT-1", "exit()", fin)
+    story.process(112.0, "server", end, "child 1", parent="server", exit_status=3)
+    story.call(120.0, "server", "SIGCHLD handler", returns_ms=120.9)
+    child = story.pid("server", "child 1")
+    story.process(120.2, "server", reap, "child 1", parent="server")
+    story.call(120.1, "server", "waitpid", "-1, WNOHANG", result=child)
+    story.call(120.4, "server", "waitpid", "-1, WNOHANG", errno="ECHILD")
+    story.move(131.01, "client", "CLOSE-WAIT", "FIN received", fin)
+    ack = story.segment(131.1, "client", "A", arrives_ms=151.1)
+    story.move(151.11, "server", "FIN-WAIT-2", "ACK of FIN received", ack)
+    second = story.pid("server", "child 2")
+    story.call(140, "server", "fork", returns_ms=140.6, result=second)
+    story.process(140.5, "server", fork, "child 2", parent="server")
+    story.process(145, "server", ProcessChange.SIGNALLED, "child 2", signal="SIGKILL")
+    story.process(145.4, "server", end, "child 2", parent="server", signal="SIGKILL")
+    story.measured(150, "zombies left", 1, "wait() once")
+    story.measured(150.1, "zombies left", 0, "waitpid() in a loop")
+    story.measured(150.2, "clients", 1)
+    story.call(160, "client", "getsockopt", "SO_ERROR", result="ECONNREFUSED")
+    story.call(165, "client", "exit", "0", returns=False)
+    story.process(165.3, "client", end, exit_status=0)
+    return as_expected(story)
+
+
 STORIES: dict[str, Callable[[], Story]] = {
     story.__name__.replace("_", "-"): story
     for story in (
         burst,
         fin_lost,
+        fork_server,
         held_close,
         normal_close,
         odd_wire,

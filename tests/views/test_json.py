@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tcpwatch.model.events import ProcessChange
 from tcpwatch.views.json import dump, run_document, runs
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "sources": list,
         "connections": list,
         "calls": list,
+        "processes": list,
+        "measurements": list,
         "findings": list,
         "expectations": list,
     },
@@ -69,6 +72,19 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "result": (int, str, type(None)),
         "errno": OPTIONAL_TEXT,
     },
+    "process": {
+        "pid": int,
+        "process": str,
+        "role": OPTIONAL_TEXT,
+        "parent": OPTIONAL_TEXT,
+        "started_ns": int,
+        "exited_ns": OPTIONAL_INT,
+        "exit_status": OPTIONAL_INT,
+        "signal": OPTIONAL_TEXT,
+        "reaped_ns": OPTIONAL_INT,
+        "zombie": bool,
+    },
+    "measurement": {"t_ns": int, "what": str, "value": (int, str), "case": str},
     "expectation": {"endpoint": str, "pattern": str, "met": (bool, type(None))},
 }
 
@@ -100,6 +116,10 @@ def test_every_field_of_the_contract_is_there(story: Story) -> None:
             fits("segment", segment)
     for call in run["calls"]:
         fits("call", call)
+    for process in run["processes"]:
+        fits("process", process)
+    for measurement in run["measurements"]:
+        fits("measurement", measurement)
     for expectation in run["expectations"]:
         fits("expectation", expectation)
 
@@ -144,6 +164,42 @@ def test_a_call_and_its_return_are_one_entry(stories: Stories) -> None:
     assert received[0]["t_ns"] == 65_000_000
     assert received[0]["returned_ns"] == 84_700_000
     assert [call["t_ns"] for call in calls] == sorted(call["t_ns"] for call in calls)
+
+
+def test_processes_are_told_in_the_order_in_which_they_began(stories: Stories) -> None:
+    server, client, first, second = read(stories["fork-server"]())["processes"]
+    assert (server["role"], server["parent"], server["started_ns"]) == ("server", None, 0)
+    assert (server["exited_ns"], server["reaped_ns"], server["zombie"]) == (None, None, False)
+    assert (client["process"], client["exit_status"]) == ("client", 0)
+    assert (first["process"], first["parent"]) == ("child 1", "server")
+    assert (first["exited_ns"], first["exit_status"]) == (112_000_000, 3)
+    assert (first["reaped_ns"], first["zombie"]) == (120_200_000, False)
+    assert (second["signal"], second["exit_status"]) == ("SIGKILL", None)
+    assert (second["reaped_ns"], second["zombie"]) == (None, True)
+
+
+def test_who_is_reaped_only_because_its_parent_ended_was_a_zombie(new_story: type[Story]) -> None:
+    story = new_story("parents", "Whoever inherits a zombie reaps it.")
+    fork, end, reap = ProcessChange.FORKED, ProcessChange.EXITED, ProcessChange.REAPED
+    for child in ("left", "orphan", "waited for"):
+        story.process(1, "server", fork, child, parent="server")
+    story.process(2, "server", end, "waited for", parent="server", exit_status=0)
+    story.process(3, "server", reap, "waited for", parent="server")
+    story.process(4, "server", end, "left", parent="server", exit_status=0)
+    story.process(5, "server", end, exit_status=0)
+    story.process(5.1, "server", reap, "left", parent="server")
+    story.process(6, "server", end, "orphan", parent="server", exit_status=0)
+    story.process(6.1, "server", reap, "orphan", parent="server")
+    zombies = [life["process"] for life in read(story)["processes"] if life["zombie"]]
+    assert zombies == ["left"]
+
+
+def test_what_was_measured_is_told_as_it_was(stories: Stories) -> None:
+    assert read(stories["fork-server"]())["measurements"] == [
+        {"t_ns": 150_000_000, "what": "zombies left", "value": 1, "case": "wait() once"},
+        {"t_ns": 150_100_000, "what": "zombies left", "value": 0, "case": "waitpid() in a loop"},
+        {"t_ns": 150_200_000, "what": "clients", "value": 1, "case": ""},
+    ]
 
 
 @pytest.mark.parametrize("name", ["fin-lost"])

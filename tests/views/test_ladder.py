@@ -146,6 +146,185 @@ def test_calls_that_tell_nothing_are_left_out_unless_they_fail(new_story: type[S
     assert "send() = 4" not in drawn
 
 
+def page(story: Story, width: int = 120) -> list[str]:
+    """What stands in the columns, without times."""
+    drawn = draw(story, width).partition("segments")[2].partition("\n\n")[0]
+    return [" ".join(line[6:].split()) for line in drawn.splitlines()[1:]]
+
+
+def test_a_program_prints_and_reads_what_is_typed(new_story: type[Story]) -> None:
+    story = new_story("talking", "What is said is text.")
+    story.call(0, "client", "run", "chat connect 10.77.0.2 7000", returns=False)
+    story.call(5, "client", "read", "stdin", returns_ms=20, result=r"b'hello\n'")
+    story.call(25, "client", "print", r"b'it is \xc3\xa9t\xc3\xa9\n'", result=12)
+    story.call(30, "client", "print", "b'the beginning o'... 500 octets", result=500)
+    story.call(35, "client", "print", r"b'two\nlines\n'", result=10)
+    story.call(40, "client", "read", "stdin", result=0)
+    story.call(45, "client", "print", "not octets at all", result=1)
+    assert page(story) == [
+        "runs chat connect 10.77.0.2 7000",
+        "waits in read(stdin)",
+        "reads 'hello'",
+        "prints 'it is été'",
+        "prints 'the beginning o'... 500",
+        "octets",
+        r"prints 'two\nlines'",
+        "reads EOF",
+        "prints not octets at all",
+    ]
+
+
+def test_a_call_that_does_not_wait_is_never_said_to(new_story: type[Story]) -> None:
+    story = new_story("polling", "It may be kept from the CPU all the same.")
+    story.call(0, "client", "recv", "10", returns_ms=8, errno="EAGAIN")
+    story.call(10, "client", "setblocking", "False")
+    story.call(12, "client", "recv", "10", returns_ms=20, errno="EAGAIN")
+    story.call(24, "client", "setblocking", "True")
+    story.call(26, "client", "recv", "10", returns_ms=30, result=3)
+    assert page(story) == [
+        "waits in recv()",
+        "recv() EWOULDBLOCK after 8 ms",
+        "recv() EWOULDBLOCK",
+        "waits in recv()",
+        "recv() = 3",
+    ]
+
+
+def test_calls_that_find_nothing_are_counted(new_story: type[Story]) -> None:
+    story = new_story("polls", "The same again and again.")
+    story.call(0, "client", "setblocking", "False")
+    for t_ms in (1, 1.1, 1.2, 8, 16, 24, 40, 48):
+        story.call(t_ms, "client", "recv", "10", errno="EAGAIN")
+    story.call(32, "client", "recv", "10", result=5)
+    story.call(32.2, "client", "recv", "10", result=5)
+    for t_ms in (60, 68):
+        story.call(t_ms, "server", "send", "b'x'", errno="EAGAIN", process="child 1")
+    assert page(story) == [
+        "recv() EWOULDBLOCK ×3",
+        "recv() EWOULDBLOCK +3",
+        "recv() = 5 ×2",
+        "recv() EWOULDBLOCK",
+        "child 1: send() EWOULDBLOCK",
+        "child 1: send() EWOULDBLOCK",
+        "recv() EWOULDBLOCK +1",
+    ]
+
+
+def test_only_what_waits_for_data_is_said_to_have_found_none(new_story: type[Story]) -> None:
+    story = new_story("again", "EAGAIN of fork() is no empty queue.")
+    story.call(0, "server", "fork", errno="EAGAIN")
+    story.call(5, "server", "accept", errno="EAGAIN")
+    story.call(10, "client", "connect", "10.77.0.2:7000", errno="EINPROGRESS")
+    story.call(15, "client", "connect", "10.77.0.2:7000", returns_ms=3085, errno="ETIMEDOUT")
+    assert page(story) == [
+        "fork() EAGAIN",
+        "accept() EWOULDBLOCK",
+        "connect() EINPROGRESS",
+        "connect()",
+        "connect() ETIMEDOUT after 3070",
+        "ms",
+    ]
+
+
+def test_waiting_for_several_tells_for_which_and_what_came(new_story: type[Story]) -> None:
+    story = new_story("select", "Who watches several must know which is which.")
+    story.call(0, "server", "select", "read listener, 5", returns_ms=9, result="listener readable")
+    story.call(9.2, "server", "accept", result=6)
+    story.call(10, "server", "poll", "listener, 5, 6; 0.5 s", returns_ms=510, result="timeout")
+    story.call(520, "server", "select", "write 5; 1 s", result="5 writable")
+    story.call(530, "server", "epoll_ctl", "ADD, listener", result=0)
+    assert page(story) == [
+        "waits in select(listener, 5)",
+        "select() = listener readable",
+        "accept() = 6",
+        "waits in poll(listener, 5, 6;",
+        "0.5 s)",
+        "poll() = timeout after 500 ms",
+        "select() = 5 writable",
+        "epoll_ctl(ADD, listener)",
+    ]
+
+
+def test_a_child_is_told_from_its_birth_to_its_reaping(new_story: type[Story]) -> None:
+    story = new_story("family", "Each end is told once.")
+    child, second = story.pid("server", "child 1"), story.pid("server", "child 2")
+    fork, end, reap = ProcessChange.FORKED, ProcessChange.EXITED, ProcessChange.REAPED
+    story.call(0, "server", "fork", returns_ms=0.5, result=child)
+    story.process(0.4, "server", fork, "child 1", parent="server")
+    story.call(5, "server", "fork", returns_ms=12, result=second)
+    story.process(6, "server", fork, "child 2", parent="server")
+    story.call(20, "server", "exit", "0", process="child 1", returns=False)
+    story.process(20.5, "server", end, "child 1", parent="server", exit_status=0)
+    story.call(30, "server", "exit", "7", process="child 2", returns=False)
+    story.process(38, "server", end, "child 2", parent="server", exit_status=7)
+    story.call(50, "server", "kill", f"{second}, SIGTERM")
+    story.process(60, "server", reap, "child 1", parent="server")
+    story.call(60.1, "server", "waitpid", "-1", result=child)
+    story.process(70, "server", reap, "child 2", parent="server")
+    assert page(story) == [
+        "fork() = child 1",
+        "child 2: begins",
+        "fork() = child 2",
+        "child 1: exits (a zombie)",
+        "child 2: exits, status 7",
+        "child 2: is a zombie now",
+        "kill(child 2, SIGTERM)",
+        "waitpid() = child 1",
+        "child 2: is reaped",
+    ]
+
+
+def test_who_is_waited_for_or_has_no_parent_any_more_is_no_zombie(new_story: type[Story]) -> None:
+    story = new_story("reaping", "A parent that waits reaps at once.")
+    fork, end, reap = ProcessChange.FORKED, ProcessChange.EXITED, ProcessChange.REAPED
+    for child in ("child 1", "child 2", "child 3"):
+        story.process(0, "server", fork, child, parent="server")
+    first = story.pid("server", "child 1")
+    story.call(5, "server", "waitpid", "-1", returns_ms=20, result=first)
+    story.process(10, "server", end, "child 1", parent="server", exit_status=0)
+    story.process(20, "server", reap, "child 1", parent="server")
+    story.process(30, "server", end, "child 2", parent="server", signal="SIGTERM")
+    story.process(30, "server", reap, "child 2", parent="server")
+    story.process(40, "server", end, exit_status=0)
+    story.process(50, "server", end, "child 3", parent="server", exit_status=1)
+    assert "zombie" not in draw(story)
+
+
+def test_a_signal_s_handler_reads_as_one(new_story: type[Story]) -> None:
+    story = new_story("signals", "A handler comes in between.")
+    story.call(0, "server", "signal", "SIGCHLD, reap")
+    story.call(5, "server", "accept", returns_ms=30, connected=False)
+    story.call(10, "server", "SIGCHLD handler", returns_ms=12)
+    assert page(story) == [
+        "signal(SIGCHLD, reap)",
+        "waits in accept()",
+        "SIGCHLD: its handler runs",
+        "accept() returns",
+    ]
+
+
+def test_an_exit_is_told_once(new_story: type[Story]) -> None:
+    story = new_story("exits", "The call, or the end where there was none.")
+    story.call(0, "client", "exit", "0", returns=False)
+    story.process(0.2, "client", ProcessChange.EXITED, exit_status=0)
+    story.call(10, "server", "exit", "1", returns=False)
+    story.process(18, "server", ProcessChange.EXITED, exit_status=1)
+    story.process(30, "server", ProcessChange.EXITED, "second", exit_status=2)
+    assert page(story) == ["exits", "exits, status 1", "second: process exits, status 2"]
+
+
+def test_data_that_is_no_text_or_too_long_is_counted(new_story: type[Story]) -> None:
+    story = new_story("data", "What is sent is text, or so many octets.")
+    story.call(0, "client", "send", r"b'\x00\x00\x00\x05hello'", result=9)
+    story.call(5, "client", "send", "b'a line of a text'", process="child 1", result=16)
+    story.call(10, "client", "send", "b'a line of a text'", result=16)
+    assert page(story) == [
+        "send(9 octets)",
+        "child 1: send(16 octets)",
+        "send(b'a line of a text')",
+    ]
+
+
 def test_a_move_known_late_tells_when_it_was_made(new_story: type[Story]) -> None:
     story = new_story("late", "A witness may be slow.")
     story.move(5, "client", "SYN-SENT", "connect()")
@@ -317,6 +496,11 @@ def test_no_run_however_odd_breaks_the_page(
             t_ms, sender, letters, length, arrives_ms=arrives, fates=marks, injected=injected
         )
         story.call(t_ms, sender, "send", texts[2], process=texts[3], errno=texts[2] or None)
+        for name in ("run", "print", "read", "select", "kill", "exit", "waitpid", texts[3]):
+            story.call(t_ms, sender, name, texts[2], process=texts[3], result=texts[1])
+        change = list(ProcessChange)[length % len(ProcessChange)]
+        story.process(t_ms, sender, change, texts[3], parent=texts[2], signal=texts[1])
+        story.measured(t_ms, texts[0], texts[1], texts[2])
     for ascii_only in (False, True):
         drawn = draw(story, width, ascii_only=ascii_only)
         lines = drawn.split("\n")

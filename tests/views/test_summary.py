@@ -49,6 +49,28 @@ def test_the_second_connections_expectation_stands_at_its_path(stories: Stories)
     assert "#2 client  CLOSED > SYN-SENT > ESTABLISHED  NOT as expected\n" in text
 
 
+def test_zombies_and_measured_values_stand_under_the_paths(stories: Stories) -> None:
+    text = render(foot_lines(stories["fork-server"]().judged(), 80, WORDING))
+    told = text.partition("zombies of")[2].partition("7 transitions")[0]
+    assert told == (
+        " the server: child 2\n"
+        "clients: 1\n"
+        "              wait() once  waitpid() in a loop\n"
+        "zombies left  1            0\n"
+    )
+
+
+def test_values_of_one_case_are_listed_and_others_contrasted(new_story: type[Story]) -> None:
+    story = new_story("measured", "Some things have cases.")
+    for index, case in enumerate(("", "", "on", "off")):
+        story.measured(index, "segments" if case else "reads", index, case)
+    story.measured(5, "held", "LISTEN", "the parent")
+    story.measured(6, "held", "ESTABLISHED", "each child")
+    text = render(foot_lines(story.judged(), 80, WORDING))
+    assert "reads: 0, 1\n          on  off\nsegments  2   3\n" in text
+    assert "      the parent  each child\nheld  LISTEN      ESTABLISHED\n" in text
+
+
 def test_a_missing_witness_is_told_with_the_reason(stories: Stories) -> None:
     record = stories["normal-close"]().record()
     kernel, *others = record.sources
