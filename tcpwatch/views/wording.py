@@ -71,7 +71,9 @@ def labels(trace: SegmentTrace, prefix: str = "") -> tuple[str, ...]:
     numbers = f"{trace.seq}:{trace.seq + length}({length})"
     ack = f" ack {trace.ack}" if trace.ack is not None else ""
     brief = f" ({length})" if length else ""
-    rests = (f" {numbers}{ack}", f" {numbers}", brief, "")
+    takes_none = trace.segment.window == 0 and not trace.segment.flags & (Flags.SYN | Flags.RST)
+    window = " win 0" if takes_none else ""
+    rests = (f" {numbers}{ack}{window}", f" {numbers}{window}", f"{brief}{window}", "")
     return tuple(f"{prefix}{flags}{rest}" for rest in rests)
 
 

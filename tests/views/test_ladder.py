@@ -17,6 +17,7 @@ from tcpwatch.model.timeline import Belief
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.canvas import width_of
 from tcpwatch.views.ladder import Ladder
+from tcpwatch.views.wording import labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -432,6 +433,18 @@ def test_data_stands_beside_the_call_that_gave_it(new_story: type[Story]) -> Non
     drawn = draw(story).splitlines()
     assert any("send(b'count!')" in line and "PA" in line for line in drawn)
     assert not any("shutdown" in line and "PA" in line for line in drawn)
+
+
+def test_a_window_of_zero_is_said_beside_the_segment(new_story: type[Story]) -> None:
+    story = new_story("windows", "Who has no room says so; a RST's window means nothing.")
+    for letters in ("A", "R"):
+        story.segment(0, "server", letters, arrives_ms=20)
+    closed, reset = (
+        labels(replace(trace, segment=replace(trace.segment, window=0)))
+        for trace in story.connection().segments
+    )
+    assert closed == ("A 0:0(0) ack 0 win 0", "A 0:0(0) win 0", "A win 0", "A")
+    assert reset == ("R 0:0(0)", "R 0:0(0)", "R", "R")
 
 
 def test_an_acknowledgement_stands_beside_no_call(new_story: type[Story]) -> None:
