@@ -63,7 +63,7 @@ def table_lines(
 ) -> Lines:
     """All runs by topic, a line each; where one was played again, a line a scenario.
 
-    Then what several of them measured, side by side, and the totals. ``planned``: how many there
+    Then what several of a topic measured, side by side, and the totals. ``planned``: how many there
     were to be, where not all were played; ``wall_s``: how long it took.
     """
     groups = [(wording.safe(topic), _by_scenario(runs)) for topic, runs in topics if runs]
@@ -79,7 +79,7 @@ def table_lines(
         for scenario in group:
             row = columns.of_scenario(scenario) if repeated else columns.of_run(scenario[0])
             lines += [[Span(" " * indent), *line] for line in row] if indent else row
-    tables = contrasts(runs)
+    tables = [table for _, group in groups for table in contrasts(r for s in group for r in s)]
     for names, rows in tables:
         lines += [[], *contrast_lines(names, rows, width, wording)]
     lines += [[]] if tables else []
