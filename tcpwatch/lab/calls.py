@@ -324,12 +324,14 @@ class Switchboard:
 
     def _drain(self, line: Line) -> None:
         """Takes all that an actor has said, and notices its end."""
-        if line.gone:
-            return
+        if line.gone or line.is_drained:
+            return  # what it has said after that comes after it
+        line.is_drained = True
         messages, gone = line.channel.receive_available()
         with self._lock:
             for message in messages:
                 self._on_message(line, message)
+            line.is_drained = False
             self._nudge()
             if gone:
                 line.gone = True
@@ -356,7 +358,10 @@ class Switchboard:
 
     def _on_called(self, line: Line, body: dict[str, Any]) -> None:
         if line.is_program:
-            call = Call(next(self._ids), body["call"], body["arguments"])
+            arguments = body["arguments"]
+            if body["call"] in ("kill", "waitpid"):
+                arguments = self._as_seen_here(arguments)
+            call = Call(next(self._ids), body["call"], arguments)
             line.own[body["called"]] = call
             line.begun[call.verb] += 1
             if call.verb == "fork":
@@ -374,6 +379,12 @@ class Switchboard:
         if call.verb == "run":  # it does not come back: from now on the calls are the program's
             line.is_program, line.call = True, None
             _give(call.done, Returned(0))
+
+    def _as_seen_here(self, arguments: str) -> str:
+        """The pid that they begin with as this process has it: a program knows the lab's own."""
+        inner_pid, comma, more = arguments.partition(", ")
+        line = self._lines.get(int(inner_pid)) if inner_pid.isdecimal() else None
+        return arguments if line is None else f"{line.pid}{comma}{more}"
 
     def _on_returned(self, line: Line, call: Call, message: Message) -> None:
         body = message.body
@@ -420,6 +431,7 @@ class Switchboard:
             self._drain(child)
             self._end(child, Ending.of_exit_code(code), body["t_ns"])
             self._reap(child, body["t_ns"])
+            child.waited_for = True
         else:
             body["result"] = inner_pid
         return child
@@ -444,13 +456,14 @@ class Switchboard:
         """
         if line.parent is None or line.ending is not None:
             return
-        _await_exit(line.pid)
+        if not _await_exit(line.pid):
+            return  # it has become another program by exec(): whoever reaps it will tell
+        now_ns = time.monotonic_ns()  # before it can be reaped, where it is a zombie
         ending = Ending.of_zombie(line.pid)
         if ending is None:
             self._drain(line.parent)  # it may have told already
             if line.parent.waits_for_child or line.parent.ending is not None:
                 return  # who reaped it is about to tell
-        now_ns = time.monotonic_ns()
         self._end(line, ending or Ending(), now_ns)
         if ending is None:
             self._reap(line, now_ns)
@@ -539,18 +552,22 @@ def _raise_errno(message: Message) -> None:
         raise OSError(message.body["errno"], message.body["text"])
 
 
-def _await_exit(pid: int) -> None:
-    """Until that process is a zombie, or reaped: a dying one closes its files some while before."""
+def _await_exit(pid: int) -> bool:
+    """Until that process is a zombie, or reaped: a dying one closes its files some while before.
+
+    False where it goes on living.
+    """
     if not hasattr(os, "pidfd_open"):
-        return
+        return True
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
-        return
+        return True
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    poller.poll(_EXIT_MS)
+    has_ended = bool(poller.poll(_EXIT_MS))
     os.close(pidfd)
+    return has_ended
 
 
 def _give(future: Future[T], result: T) -> None:

@@ -69,7 +69,9 @@ class Line:
     is_program: bool = False
     children: int = 0
     reaped: bool = False
+    waited_for: bool = False  # it was its parent that reaped it
     ending: Ending | None = None
+    is_drained: bool = False  # what it has said is being taken in at this moment
     gone: bool = False  # the channel's other end is closed
     mark: int = 0  # the low-water mark that its first word removes
     on_birth: Callable[[], None] | None = None  # what a fork() in the parent waits for

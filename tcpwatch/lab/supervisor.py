@@ -96,6 +96,7 @@ def _be_first_process(
         with contextlib.suppress(OSError):  # before Linux 6.1, or a read-only /proc/sys
             write_sysctl("net/ipv4/tcp_child_ehash_entries", str(_HASH_ENTRIES))
         networks = {name: Network(home) for name in HOSTS}
+        os.close(home)  # each has its own; a program shall find no descriptor of ours open
         wire = make_wire(config["wire"], tuple(networks.values()))
         ready: dict[str, Any] = {"privilege": privilege, "wire": wire.kind}
         if config["mode"] == "probe":
