@@ -155,6 +155,8 @@ def _coverage(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     with _undisturbed():
+        from tcpwatch.lab.scenario import catalogue
+        from tcpwatch.machine.coverage import declared
         from tcpwatch.tcp.state import TcpState
         from tcpwatch.views.explain import explain_edge, explain_state
 
@@ -165,11 +167,15 @@ def _explain(arguments: argparse.Namespace) -> int:
         raise TcpwatchError(
             str(error), "write a state, or a transition as 'A>B' in quotes", ExitCode.USAGE
         ) from error
+    edges = {name: declared(one.expect) for name, one in catalogue().items()}
     match states:
         case [state]:
-            print(explain_state(state, _width()))
+            shown_by = [name for name, of in edges.items() if any(state in edge for edge in of)]
+            print(explain_state(state, _width(), shown_by))
         case [before, after]:
-            print(explain_edge(before, after, _width()))
+            shown_by = [name for name, of in edges.items() if (before, after) in of]
+            ascii_only = _only_ascii()
+            print(explain_edge(before, after, _width(), shown_by, ascii_only=ascii_only))
         case _:
             raise TcpwatchError(
                 f"{text!r} is more than one transition", "explain one at a time", ExitCode.USAGE
@@ -385,7 +391,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         quiet=arguments.quiet,
         width=_width(),
         colour=_colourful(),
-        ascii_only=_asks_for_ascii() or not _encodable("─╮▶"),
+        ascii_only=_only_ascii(),
         progress=_on_a_terminal(sys.stderr),
     )
 
@@ -404,6 +410,10 @@ def _width() -> int:
     import shutil
 
     return max(shutil.get_terminal_size((80, 24)).columns, 40)
+
+
+def _only_ascii() -> bool:
+    return _asks_for_ascii() or not _encodable("─╮▶")
 
 
 def _asks_for_ascii() -> bool:

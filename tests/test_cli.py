@@ -17,7 +17,7 @@ from tcpwatch.lab.scenario import TOPICS, catalogue
 from tcpwatch.tcp.state import TcpState
 
 ARGV = [sys.executable, "-P", "-m", "tcpwatch"]
-COMMANDS = ("list", "run", "replay", "explain", "doctor")
+COMMANDS = ("list", "run", "replay", "explain", "coverage", "doctor")
 ESCAPE = "\x1b"
 HEAVY = ("numpy", "pyroute2", "rich", "scapy", "textual")
 
@@ -157,7 +157,9 @@ def test_a_ladder_is_no_wider_than_the_terminal(columns: int, recording: Path) -
     assert max(len(line) for line in told.splitlines()) <= columns
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["explain", "TIME-WAIT"], ["explain", "CLOSING"]])
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["explain", "TIME-WAIT"], ["explain", "CLOSING>CLOSED"]]
+)
 def test_a_list_is_no_wider_than_the_terminal(arguments: list[str]) -> None:
     for columns in (60, 80):
         told = tcpwatch(*arguments, COLUMNS=str(columns))
@@ -187,7 +189,7 @@ def test_where_only_ascii_can_be_printed_the_ladder_is_ascii(recording: Path) ->
     assert [len(line) for line in told.splitlines()] == [len(line) for line in drawn.splitlines()]
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["explain", "TIME-WAIT"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["list"], ["explain", "LISTEN>CLOSED"], ["--help"]])
 def test_where_only_ascii_can_be_printed_nothing_breaks(arguments: list[str]) -> None:
     assert tcpwatch(*arguments, LC_ALL="C", PYTHONIOENCODING="ascii").isascii()
 

@@ -8,11 +8,11 @@ Must not know why an arrow has the ink that it has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import groupby, pairwise
 
-from tcpwatch.machine.coverage import Arrow, arrows
+from tcpwatch.machine.coverage import Arrow, Edge, arrows
 from tcpwatch.machine.stimulus import Stimulus
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.canvas import Span, width_of
@@ -102,6 +102,33 @@ def draw(
         if signs and box.state is not _S.CLOSED:
             _draw_signs(sheet, box, signs, inks, roomy=figure.roomy)
     return sheet.lines()
+
+
+def piece(figure: Figure, edge: Edge, inks: Mapping[Arrow, Ink]) -> list[list[Span]]:
+    """One edge's way and its two boxes, cut out; nothing where it has no way of its own."""
+    route = figure.route(edge)
+    if route is None:
+        return []
+    ends = (route.points[0], route.points[-1])
+    # CLOSED has two boxes: the one that the way touches.
+    boxes = [box for box in figure.boxes if box.state in edge and any(map(box.touches, ends))]
+    alone = replace(figure, boxes=tuple(boxes), routes=(route,))
+    lines = draw(alone, {arrow: ink for arrow, ink in inks.items() if not in_box(arrow)})
+    top, bottom = min(box.y for box in boxes), max(box.bottom for box in boxes)
+    # However far apart they stand, a line that only goes on is drawn once.
+    cut = [line for line, _ in groupby(lines[top : bottom + 1])]
+    margin = min(width_of(text) - width_of(text.lstrip()) for text in map(_text_of, cut))
+    return [_without_margin(line, margin) for line in cut]
+
+
+def _text_of(line: Sequence[Span]) -> str:
+    return "".join(span.text for span in line)
+
+
+def _without_margin(line: Sequence[Span], columns: int) -> list[Span]:
+    """The line without its first blanks."""
+    first, *others = line
+    return [Span(first.text[columns:], first.style), *others]
 
 
 def in_box(arrow: Arrow) -> bool:

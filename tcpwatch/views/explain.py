@@ -1,203 +1,38 @@
 """What a state or a transition means, as text: `tcpwatch explain`.
 
-Owns: the words on each state: what it means, what Linux does otherwise, what being stuck there
-says. How one gets in and out is read from the transition table. Must not know a timeline.
+Owns: the pages. How one gets in and out is read from the transition table, what it means from
+`meanings.py`; which scenarios show it, the caller says. Must not know a timeline.
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.machine.stimulus import Stimulus
+from tcpwatch.machine.coverage import arrows
+from tcpwatch.machine.stimulus import Kind
 from tcpwatch.machine.table import TABLE, Outcome, Row, paths_between
 from tcpwatch.tcp.state import TcpState
+from tcpwatch.views.canvas import joined
+from tcpwatch.views.diagram import Ink, piece
+from tcpwatch.views.figure import figure
+from tcpwatch.views.meanings import ABOUT, ARROWS, SILENT, STIMULI
 
-_S = TcpState
-_T = Stimulus
 _NARROWEST = 40  # columns; below that a table of transitions is no table
+_INDENT = 2  # of what stands under a heading
+_TALLEST = 16  # lines of a picture
+_NAMED, _FEW = 6, 24  # scenarios: that are named; up to which some are more telling than others
+_UNBROKEN = re.compile(r"(?<=\bss) (?=-)|(?<=\btcpwatch) | (?=--)|(?<=\brun) ")
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """The words on one state. ``section`` is where RFC 9293 says what segments do in it."""
+def explain_state(state: TcpState, width: int, shown_by: Sequence[str] = ()) -> str:
+    """What ``state`` means, how one gets in and out, what being stuck there says.
 
-    meaning: str
-    section: str
-    linux: str
-    stuck: str
-
-
-ABOUT: dict[TcpState, About] = {
-    _S.CLOSED: About(
-        "There is no connection: either nothing has happened yet, or everything is over. Nothing "
-        "is remembered, so a segment that arrives for a closed port is answered by a RST.",
-        "3.10.7.1",
-        "A socket that neither connects nor listens is in TCP_CLOSE (ss: UNCONN). The kernel's "
-        "tracepoint also reports CLOSE when TIME-WAIT begins, and when close() leaves an orphan "
-        "in FIN-WAIT-2: a minisocket goes on in its place. By itself that event does not say "
-        "that the connection is gone.",
-        "A connect() that fails with ECONNREFUSED met a closed port. Look at ss -tlnp on the "
-        "server: is it up, on this port, on this address (127.0.0.1 is not 0.0.0.0), and in this "
-        "network namespace?",
-    ),
-    _S.LISTEN: About(
-        "Waits for a SYN from any peer. In the RFC the waiting connection itself moves on to "
-        "SYN-RECEIVED; with sockets the listener stays, and each SYN begins a new connection "
-        "beside it.",
-        "3.10.7.2",
-        "What has been admitted but not yet accept()ed waits in the accept queue: ss shows its "
-        "length as the listener's Recv-Q and the backlog as Send-Q. A backlog of N admits N+1. "
-        "While the queue is full, new SYNs are dropped in silence.",
-        "It is meant to last. If clients hang in SYN-SENT while it is there, the accept queue may "
-        "be full, because the application calls accept() too seldom: compare Recv-Q and Send-Q "
-        "in ss -tln, and see whether nstat -az TcpExtListenOverflows TcpExtListenDrops rises.",
-    ),
-    _S.SYN_SENT: About(
-        "Our SYN is out, and the peer's has not come. connect() is waiting here (or, without "
-        "blocking, has returned EINPROGRESS). The SYN is sent again until it is answered or the "
-        "retries are used up.",
-        "3.10.7.3",
-        "After tcp_syn_retries connect() fails with ETIMEDOUT, after a RST with ECONNREFUSED. "
-        "With tcp_syn_linear_timeouts the first retries keep the same distance, and only then "
-        "does it double.",
-        "Nobody answers: the SYN or the answer is filtered (firewall, security group, route), the "
-        "host is down, or the server's accept queue is full. A merely closed port would have "
-        "sent a RST at once. Capture at the server: if no SYN arrives, look at the path; if it "
-        "arrives and nothing leaves, look at the listener's Recv-Q and at the server's firewall.",
-    ),
-    _S.SYN_RECEIVED: About(
-        "The peer's SYN has come and our SYN,ACK is out; only the ACK of our SYN is missing. "
-        "Whoever opened passively comes here from LISTEN. In a simultaneous open, where two SYNs "
-        "crossed, both ends come here from SYN-SENT.",
-        "3.10.7.4",
-        "A passive one is a request socket (ss: SYN-RECV, inode 0) and emits no event: when the "
-        "last ACK comes, the tracepoint reports LISTEN > SYN_RECV > ESTABLISHED within "
-        "microseconds. With SYN cookies there is no request socket at all. The SYN,ACK is sent "
-        "again tcp_synack_retries times. Any RST in the window ends a request socket, where RFC "
-        "5961 wants it exactly in sequence.",
-        "Many of them from many addresses: a SYN flood (see TcpExtSyncookiesSent in nstat -az). "
-        "From clients you know: our SYN,ACK or their ACK is lost, as with asymmetric routes or a "
-        "firewall that saw only one direction. Look at ss -tn state syn-recv, and capture at "
-        "both ends to see which segment is missing.",
-    ),
-    _S.ESTABLISHED: About(
-        "Each end has acknowledged the other's SYN: data flows both ways. Either end may close "
-        "its direction, and both may at the same time.",
-        "3.10.7.4",
-        "The kernel completes the handshake without the application: a connection in the accept "
-        "queue is already ESTABLISHED, takes data, and has inode 0 until accept().",
-        "It is meant to last. But if the peer vanished without a segment, nobody finds out before "
-        "something is sent: an idle connection stays for ever unless SO_KEEPALIVE is on, and "
-        "with it the first probe comes after tcp_keepalive_time (two hours). Look at ss -tnoi: "
-        "the timer, Send-Q (not yet acknowledged) and lastrcv. In ss -tne, ino:0 means that "
-        "nobody has accepted it.",
-    ),
-    _S.FIN_WAIT_1: About(
-        "We have closed first: our FIN is on its way, and is not acknowledged yet. The peer may "
-        "still be sending.",
-        "3.10.7.4",
-        "The state begins with close() or shutdown(SHUT_WR), even where unsent data must go out "
-        "before the FIN. After close() the socket is an orphan: it has inode 0 and outlives its "
-        "process. tcp_orphan_retries bounds its retransmissions.",
-        "The FIN is not acknowledged: the peer or the path is gone, or the peer's window is zero "
-        "and data in front of the FIN cannot leave. ss -tno state fin-wait-1 tells them apart: "
-        "timer:(on,...) is a retransmission, timer:(persist,...) a zero window; Send-Q is what "
-        "still waits.",
-    ),
-    _S.FIN_WAIT_2: About(
-        "Our FIN is acknowledged: our direction is closed, the peer's is open. We wait for its "
-        "FIN, and can receive data until then (a half-close).",
-        "3.10.7.4",
-        "After shutdown(SHUT_WR) it may last for ever. After close() it is an orphan, ends after "
-        "tcp_fin_timeout (60 s), and answers data by a RST; the tracepoint reports CLOSE at once, "
-        "while the socket table goes on showing FIN-WAIT-2 with inode 0.",
-        "The peer has not closed: it is probably in CLOSE-WAIT, and the fault is there. If the "
-        "peer is gone and this end only used shutdown(), nothing ends it: call close(), or set a "
-        "timeout on the read. ss -tnpo state fin-wait-2 shows whether a process still holds it "
-        "and how long the timer has to run.",
-    ),
-    _S.CLOSE_WAIT: About(
-        "The peer has closed its direction: its FIN has come and is acknowledged, and read() "
-        "returns end of file. We may still send. The state ends when our application closes.",
-        "3.10.7.4",
-        "No timer ends it. The FIN counts as one octet of Recv-Q. A write is allowed; if the peer "
-        "is gone altogether it is answered by a RST, and the write after that gives EPIPE and "
-        "SIGPIPE.",
-        "The local application has not called close(): the bug is here, not at the peer. Look at "
-        "ss -tnpe state close-wait. With ino:0 the connection was never accepted: the accept "
-        "loop is stuck. With an inode it was accepted and not closed: a leaked descriptor, a "
-        "process that does not read (so it misses the end of file), or a child that still holds "
-        "the socket after fork(). ls -l /proc/*/fd finds every holder.",
-    ),
-    _S.CLOSING: About(
-        "Both ends closed at the same time and the FINs crossed: the peer's FIN has come, but not "
-        "yet the ACK of ours.",
-        "3.10.7.4",
-        "The tracepoint reports CLOSING > CLOSE when TIME-WAIT begins.",
-        "It is rare, and lasts no longer than the ACK of our FIN takes. If it stays, that ACK is "
-        "lost each time: the peer or the path is gone. The FIN is retransmitted, and the retries "
-        "end it. Look at ss -tno state closing for the timer.",
-    ),
-    _S.LAST_ACK: About(
-        "The peer closed first and now we have closed too: our FIN is out, and its ACK is all "
-        "that is missing. Then the connection is gone; TIME-WAIT is the other end's.",
-        "3.10.7.4",
-        "After close() it is an orphan (inode 0), and tcp_orphan_retries bounds its "
-        "retransmissions of the FIN.",
-        "The last ACK does not come: the peer rebooted without TIME-WAIT and its answers are "
-        "filtered, or a firewall on the way forgot the connection after the first FIN. Look at "
-        "ss -tno state last-ack for the timer; a capture shows the same FIN again and again.",
-    ),
-    _S.TIME_WAIT: About(
-        "We closed first, and both FINs are acknowledged. The state stays so that the peer's FIN, "
-        "if our last ACK was lost, finds somebody to acknowledge it again, and so that old "
-        "duplicates die before the same addresses and ports are used again.",
-        "3.10.7.4",
-        "It lasts a fixed 60 s, whatever tcp_fin_timeout says; late segments restart it. A newer "
-        "SYN from the peer reopens it, tcp_tw_reuse lets connect() take it over (by default only "
-        "on loopback), and a RST ends it while tcp_rfc1337 is 0. Beyond tcp_max_tw_buckets there "
-        "is none at all. It is a minisocket: no process, inode 0, and no tracepoint.",
-        "Healthy: it stands at the end that closed first, and holds neither descriptor nor "
-        "process. It hurts in two cases. A restarted server's bind() gives EADDRINUSE: set "
-        "SO_REUSEADDR. A client with many short connections to one address runs out of ports "
-        "(EADDRNOTAVAIL): keep connections open, or let the server close first. ss -s counts "
-        "them. SO_LINGER 0 avoids it by a RST, at the price of lost data.",
-    ),
-}
-"""What there is to say of each state."""
-
-_THE_RFCS: dict[tuple[TcpState, Stimulus], str] = {
-    (_S.LISTEN, _T.ACTIVE_OPEN): "Only in the RFC: its user changes a listening connection into "
-    "an active one, by an active OPEN or by SEND.",
-}
-"""What the sockets' word for a stimulus would tell wrongly."""
-
-_STIMULI: dict[Stimulus, str] = {
-    _T.PASSIVE_OPEN: "The application is ready to be called: bind() and listen().",
-    _T.ACTIVE_OPEN: "The application calls: connect().",
-    _T.CLOSE: "The application has no more to send: close(), or shutdown(SHUT_WR). Where a process "
-    "dies, the kernel closes for it.",
-    _T.ABORT: "The application throws the connection away: close() with SO_LINGER 0 or with unread "
-    "data, connect() to AF_UNSPEC, or an administrator's ss -K.",
-    _T.RST: "A RST arrives that counts. Once synchronised it must be exactly in sequence; another "
-    "in the window draws a challenge ACK (RFC 5961), and one outside is dropped. In SYN-SENT its "
-    "ACK must cover our SYN.",
-    _T.SYN: "A SYN without ACK arrives.",
-    _T.SYN_ACK: "The SYN,ACK arrives: the peer took our SYN and sent its own.",
-    _T.ACK_OF_SYN: "A segment arrives that acknowledges our SYN: a bare ACK, or data with one.",
-    _T.ACK_OF_FIN: "A segment arrives that acknowledges our FIN, and not only the data before it.",
-    _T.FIN: "The peer's FIN arrives, with all the data before it: the peer has no more to send.",
-    _T.USER_TIMEOUT: "A timer gives the connection up.",
-    _T.TIME_WAIT_TIMEOUT: "Twice the maximum segment lifetime has passed.",
-}
-
-
-def explain_state(state: TcpState, width: int) -> str:
-    """What ``state`` means, how one gets in and out, what being stuck there says."""
+    ``shown_by``: the scenarios that expect a connection to pass it.
+    """
     about = ABOUT[state]
     page = _Page(width)
     page.title(state.value, f"RFC 9293 3.3.2, {about.section}")
@@ -212,29 +47,50 @@ def explain_state(state: TcpState, width: int) -> str:
     page.text(about.linux)
     page.heading("Stuck here")
     page.text(about.stuck)
+    page.scenarios(shown_by, state)
     return page.rendered()
 
 
-def explain_edge(before: TcpState, after: TcpState, width: int) -> str:
+def explain_edge(
+    before: TcpState,
+    after: TcpState,
+    width: int,
+    shown_by: Sequence[str] = (),
+    *,
+    ascii_only: bool = False,
+) -> str:
     """What takes a connection from ``before`` to ``after``, and what follows.
 
-    Raises TcpwatchError (wrong usage), naming the edges that leave ``before``, where there is none.
+    ``shown_by``: the scenarios that expect it. Raises TcpwatchError (wrong usage), naming the edges
+    that leave ``before``, where there is none.
     """
     rows = [row for row in _moves() if row.state is before and after in _ends(row)]
     if not rows:
         raise _no_edge(before, after)
     page = _Page(width)
     page.title(f"{before} > {after}", "")
+    page.picture(_picture(before, after, page.width, ascii_only=ascii_only))
     for row in rows:
         page.heading(f"{row.stimulus.value} (RFC 9293 {row.section})")
-        page.text(_THE_RFCS.get((row.state, row.stimulus), _STIMULI[row.stimulus]))
-        for line in _particulars(row, after):
-            page.text(line)
+        for text in _told(row, after):
+            page.text(text)
     page.heading(f"Then, in {after}")
     page.text(ABOUT[after].meaning)
     page.heading(f"Stuck in {before} instead")
     page.text(ABOUT[before].stuck)
+    if any(row.linux for row in rows):
+        page.scenarios(shown_by, before, after)
     return page.rendered()
+
+
+def _picture(before: TcpState, after: TcpState, width: int, *, ascii_only: bool) -> list[str]:
+    """The edge and its two boxes, where it has a line of its own that is not longer than a page."""
+    drawn = figure(width - _INDENT)
+    inks = {arrow: Ink() for arrow in arrows() if arrow.edge == (before, after)}
+    lines = piece(drawn, (before, after), inks) if drawn is not None else []
+    if len(lines) > _TALLEST:
+        return []
+    return [joined(line, colour=False, ascii_only=ascii_only) for line in lines]
 
 
 def _moves() -> Iterator[Row]:
@@ -280,17 +136,23 @@ def _condition(row: Row, end: TcpState) -> str:
     return "if it opened passively" if ends[True] is end else "if it opened actively"
 
 
-def _particulars(row: Row, after: TcpState) -> Iterator[str]:
+def _told(row: Row, after: TcpState) -> Iterator[str]:
+    """What the stimulus is in this state, and what the table has to add."""
+    pair = (row.state, row.stimulus)
+    own = ARROWS.get(pair)
+    yield own or STIMULI[row.stimulus]
     if opened := _condition(row, after):
         yield f"It goes there {opened}."
-    yield f"Sent with it: {row.sends}." if row.sends else "Nothing is sent."
-    if row.note:
+    if row.sends and pair not in SILENT:
+        yield f"Sent with it: {row.sends}."
+    elif row.stimulus.kind is Kind.CALL:
+        yield "Nothing is sent."
+    if row.note and own is None and row.note not in STIMULI[row.stimulus]:  # "listen()"
         yield f"Note: {row.note}."
     if not row.linux:
         yield "Socket calls on Linux cannot produce it."
-    yield (
-        "An arrow of RFC 9293's Figure 5." if row.in_figure else "Not drawn in RFC 9293's Figure 5."
-    )
+    drawn = row.in_figure and after is row.after
+    yield "An arrow of RFC 9293's Figure 5." if drawn else "Not drawn in RFC 9293's Figure 5."
 
 
 def _no_edge(before: TcpState, after: TcpState) -> TcpwatchError:
@@ -322,11 +184,11 @@ class _Page:
     """Headings, paragraphs and tables within a width. Plain text."""
 
     def __init__(self, width: int) -> None:
-        self._width = max(width, _NARROWEST)
+        self.width = max(width, _NARROWEST)
         self._lines: list[str] = []
 
     def title(self, left: str, right: str) -> None:
-        space = self._width - len(left) - len(right)
+        space = self.width - len(left) - len(right)
         if right and space < 2:
             self._lines += [left, right]
         else:
@@ -335,21 +197,44 @@ class _Page:
     def heading(self, text: str) -> None:
         self._lines += ["", text]
 
+    def picture(self, lines: Sequence[str]) -> None:
+        if lines:
+            self._lines += ["", *(f"{' ' * _INDENT}{line}".rstrip() for line in lines)]
+
+    def scenarios(self, names: Sequence[str], *about: TcpState) -> None:
+        """Some of them: the first; then, where there are few, those named for one of the states."""
+        self.heading("Shown by")
+        if not names:
+            self.text(
+                "No scenario's expectation names it, since a listener is no connection: tcpwatch "
+                "coverage tells which show it."
+            )
+            return
+        first, *rest = names
+        telling = [state.value.lower() for state in about]
+        if len(rest) < _FEW:
+            rest.sort(key=lambda name: not any(state in name for state in telling))
+        shown, others = [first, *rest][:_NAMED], len(names) - _NAMED
+        more = f", and {others} more" if others > 0 else ""
+        self.text(f"{', '.join(shown)}{more}. For example: tcpwatch run {first}")
+
     def text(self, text: str) -> None:
-        self._lines += textwrap.wrap(
-            text,
-            self._width,
-            initial_indent="  ",
-            subsequent_indent="  ",
+        """A paragraph. A command is not torn from what makes it one."""
+        lines = textwrap.wrap(
+            _UNBROKEN.sub("\xa0", text),
+            self.width,
+            initial_indent=" " * _INDENT,
+            subsequent_indent=" " * _INDENT,
             break_on_hyphens=False,
         )
+        self._lines += [line.replace("\xa0", " ") for line in lines]
 
     def table(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Three columns; the first two are wrapped, the last one stands at the right edge."""
         listed = list(rows)
-        first = min(max(len(row[0]) for row in listed), self._width // 3)
+        first = min(max(len(row[0]) for row in listed), self.width // 3)
         last = max(len(row[2]) for row in listed)
-        middle = self._width - first - last - 6  # the indent and two gaps of 2
+        middle = self.width - first - last - 6  # the indent and two gaps of 2
         for name, what, section in listed:
             names = textwrap.wrap(name, first)
             whats = textwrap.wrap(what, middle, break_on_hyphens=False)

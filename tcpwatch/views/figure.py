@@ -66,6 +66,10 @@ class Box:
     def bottom(self) -> int:
         return self.y + self.height - 1
 
+    def touches(self, cell: Point) -> bool:
+        """Whether that cell is of the frame, or beside it."""
+        return self.x - 1 <= cell.x <= self.right + 1 and self.y - 1 <= cell.y <= self.bottom + 1
+
     def port(self, side: Side, place: int) -> Point:
         """A cell of the frame: the first, second or third place of a side, from left or top."""
         if side.upright:
