@@ -150,6 +150,10 @@ class Outputs:
         self._errors.append(error)
         self._ended(index, Unplayed(scenario.name, scenario.claim, error.message), "")
 
+    def unreadable(self, error: TcpwatchError) -> None:
+        """A file that is to be replayed could not be read, or not to its end."""
+        self._errors.append(error)
+
     def _sinks(self, held: io.StringIO) -> list[Sink]:
         """Where a run goes: its recording, and its ladder, which is held back where folded."""
         sinks: list[Sink] = [_RecordingSink(self._jsonl)] if self._jsonl else []

@@ -6,21 +6,19 @@ Must not conclude or draw: it hands runs to the outputs.
 
 from __future__ import annotations
 
-import io
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from types import FrameType
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.fleet import Played, cores, play_many
 from tcpwatch.lab.scenario import Scenario, catalogue, find, of_topic
-from tcpwatch.model.recording import Recording, read_recordings
+from tcpwatch.model.recording import Recording
 from tcpwatch.outputs import Outputs, Settings, open_outputs
+from tcpwatch.replaying import read_file
 from tcpwatch.session import Interrupted
 
 JOBS_A_CORE = 2  # a run mostly waits; with more of them none ends sooner, and each takes longer
@@ -50,14 +48,21 @@ def run_scenarios(names: Sequence[str], settings: Settings) -> int:
 
 
 def replay_recordings(names: Sequence[str], settings: Settings) -> int:
-    """Shows recordings again; the command's exit status is that of the runs they recorded."""
+    """Shows recordings and captures; the exit status is that of the runs in them.
+
+    What breaks off is shown as far as it goes, and then told.
+    """
+    keep_octets = bool(settings.pcap or settings.jsonl)
     with ExitStack() as stack:
         outputs = stack.enter_context(open_outputs(settings))
         runs = 0
         for name in names:
-            for recording in read_file(name):
-                outputs.replay(runs, recording)
-                runs += 1
+            try:
+                for recording in read_file(name, keep_octets=keep_octets):
+                    outputs.replay(runs, recording)
+                    runs += 1
+            except TcpwatchError as error:
+                outputs.unreadable(error)
         outputs.close(many=runs > 1)
         return outputs.status
 
@@ -139,28 +144,6 @@ def _chosen(names: Sequence[str], settings: Settings) -> list[Scenario]:
             ExitCode.USAGE,
         )
     return chosen
-
-
-def read_file(name: str) -> Iterator[Recording]:
-    """The recordings in a file, or ``-``. Raises TcpwatchError naming the file."""
-    try:
-        if name == "-":
-            yield from read_recordings(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"))
-            return
-        with Path(name).open(encoding="utf-8") as lines:
-            yield from read_recordings(lines)
-    except UnicodeDecodeError as error:
-        raise TcpwatchError(
-            f"{name} is no recording: it is not text",
-            "replay takes what `tcpwatch run --jsonl FILE` wrote",
-            ExitCode.USAGE,
-        ) from error
-    except OSError as error:
-        raise TcpwatchError(
-            f"cannot read {name}: {error.strerror}", "name a recording", ExitCode.USAGE
-        ) from error
-    except TcpwatchError as error:
-        raise TcpwatchError(f"{name}: {error.message}", error.remedy, error.exit_code) from error
 
 
 # ---------------------------------------------------------------------- signals

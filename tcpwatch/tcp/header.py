@@ -51,25 +51,32 @@ class Malformed:
     reason: str
 
 
-class _Upper(NamedTuple):
-    """Where in the packet the upper layer stands; ``end`` is where the IP header says it ends."""
+class Upper(NamedTuple):
+    """Where in the packet the upper layer stands; ``end`` is where the IP header says it ends.
+
+    In a fragment it is a piece of what was fragmented, ``fragment_at`` octets into that, and
+    ``protocol`` may be the number of an extension header that stands at its beginning.
+    """
 
     protocol: int
     offset: int
     end: int
     src: bytes
     dst: bytes
-    more_fragments: bool
-    dst_known: bool  # False: source-routed in a way unknown here, so there is no pseudo header
+    more_fragments: bool = False
+    fragment_at: int = 0
+    datagram: int = 0  # what the fragments of one datagram have in common: its identification
+    dst_known: bool = True  # False: source-routed in a way unknown here, no pseudo header then
 
 
 _TCP: Final = 6
 _AH: Final = 51
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _NO_NEXT, _DESTINATION = 0, 43, 44, 59, 60
 _EXTENSIONS: Final = frozenset({_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION})
+_AH_ALONE: Final = frozenset({_AH})
 _NAMES: Final = {1: "ICMP", 2: "IGMP", 17: "UDP", 47: "GRE", 50: "ESP", 58: "ICMPv6", 132: "SCTP"}
 
-_IPV4: Final = struct.Struct("!BxHxxHxB2x4s4s")
+_IPV4: Final = struct.Struct("!BxHHHxB2x4s4s")
 _IPV6: Final = struct.Struct("!4xHBx16s16s")
 _TCP_HEADER: Final = struct.Struct("!HHIIHHxxxx")
 _PSEUDO_TAIL: Final = struct.Struct("!II")
@@ -88,36 +95,44 @@ def parse_ip(packet: bytes | memoryview) -> TcpPacket | NotTcp | Malformed:
     the packet then ends where the bytes do.
     """
     data = bytes(packet)
+    upper = upper_layer(data)
+    return parse_tcp(data, upper) if isinstance(upper, Upper) else upper
+
+
+def upper_layer(data: bytes, wire_len: int | None = None) -> Upper | Malformed:
+    """Where the upper layer of a packet is that begins at its IP header.
+
+    ``wire_len`` is the packet's length where only its beginning was captured.
+    """
     if not data:
         return Malformed("the packet is empty")
+    length = len(data) if wire_len is None else wire_len
     match data[0] >> 4:
         case 4:
-            upper = _ipv4(data)
+            return _ipv4(data, length)
         case 6:
-            upper = _ipv6(data)
+            return _ipv6(data, length)
         case version:
             return Malformed(f"IP version {version} is neither 4 nor 6")
-    return _tcp(data, upper) if isinstance(upper, _Upper) else upper
 
 
-def _ipv4(data: bytes) -> _Upper | NotTcp | Malformed:
+def _ipv4(data: bytes, length: int) -> Upper | Malformed:
     if len(data) < _IPV4_MIN:
         return Malformed(f"the IPv4 header is cut after {len(data)} octets")
-    version_ihl, total, fragment, protocol, src, dst = _IPV4.unpack_from(data)
+    version_ihl, total, datagram, fragment, protocol, src, dst = _IPV4.unpack_from(data)
     header_len = (version_ihl & 0xF) * 4
     if header_len < _IPV4_MIN:
         return Malformed(f"the IPv4 header length {header_len} is below {_IPV4_MIN}")
     if header_len > len(data):
         return Malformed(f"the IPv4 header of {header_len} octets is cut after {len(data)}")
-    end = total or len(data)
+    end = total or length
     if end < header_len:
         return Malformed(f"the IPv4 total length {total} is below the header length {header_len}")
-    if fragment & 0x1FFF:
-        return NotTcp("a fragment other than the first")
     if header_len > _IPV4_MIN:
         dst = _ipv4_final_destination(data[_IPV4_MIN:header_len]) or dst
-    upper = _Upper(protocol, header_len, end, src, dst, bool(fragment & 0x2000), dst_known=True)
-    return _walk_extensions(data, upper) if protocol == _AH else upper
+    more, fragment_at = bool(fragment & 0x2000), (fragment & 0x1FFF) * 8
+    upper = Upper(protocol, header_len, end, src, dst, more, fragment_at, datagram)
+    return upper if more or fragment_at else walk_extensions(data, upper)
 
 
 def _ipv4_final_destination(options: bytes) -> bytes | None:
@@ -138,37 +153,44 @@ def _ipv4_final_destination(options: bytes) -> bytes | None:
     return None
 
 
-def _ipv6(data: bytes) -> _Upper | NotTcp | Malformed:
+def _ipv6(data: bytes, length: int) -> Upper | Malformed:
     if len(data) < _IPV6_LEN:
         return Malformed(f"the IPv6 header is cut after {len(data)} octets")
     payload, following, src, dst = _IPV6.unpack_from(data)
-    end = _IPV6_LEN + payload if payload else _jumbo_end(data, following)
-    upper = _Upper(following, _IPV6_LEN, end, src, dst, more_fragments=False, dst_known=True)
-    return _walk_extensions(data, upper) if following in _EXTENSIONS else upper
+    end = _IPV6_LEN + payload if payload else _jumbo_end(data, following, length)
+    return walk_extensions(data, Upper(following, _IPV6_LEN, end, src, dst))
 
 
-def _jumbo_end(data: bytes, following: int) -> int:
+def _jumbo_end(data: bytes, following: int, length: int) -> int:
     """Where a packet of payload length 0 ends: as RFC 2675's option says, or with the bytes."""
     at = _IPV6_LEN
     if following == _HOP_BY_HOP and len(data) >= at + 8 and data[at + 2 : at + 4] == b"\xc2\x04":
         return at + int.from_bytes(data[at + 4 : at + 8])
-    return len(data)
+    return length
 
 
-def _walk_extensions(data: bytes, upper: _Upper) -> _Upper | NotTcp | Malformed:
-    """Step over extension headers to the upper layer (RFC 8200 4)."""
+def walk_extensions(data: bytes, upper: Upper) -> Upper | Malformed:
+    """Step over extension headers to the upper layer (RFC 8200 4); in IPv4 AH is the only one."""
     following, at = upper.protocol, upper.offset
-    dst, dst_known, more_fragments = upper.dst, upper.dst_known, upper.more_fragments
+    dst, dst_known = upper.dst, upper.dst_known
+    extensions = _EXTENSIONS if len(upper.src) == 16 else _AH_ALONE  # octets
     end = min(upper.end, len(data))
-    while following in _EXTENSIONS:
+    while following in extensions:
         header = data[at:end]
         if len(header) < 8:  # the least that an extension header has
             return Malformed(f"extension header {following} is cut after {len(header)} octets")
         if following == _FRAGMENT:
             length, where = 8, int.from_bytes(header[2:4])
-            if where & 0xFFF8:
-                return NotTcp("a fragment other than the first")
-            more_fragments |= bool(where & 1)
+            if where & 0xFFF9:  # not the whole datagram in one fragment (RFC 6946)
+                return upper._replace(
+                    protocol=header[0],
+                    offset=at + length,
+                    dst=dst,
+                    more_fragments=bool(where & 1),
+                    fragment_at=where & 0xFFF8,
+                    datagram=int.from_bytes(header[4:8]),
+                    dst_known=dst_known,
+                )
         elif following == _AH:
             length = (header[1] + 2) * 4  # RFC 4302 2.2: in 4 octets, less 2
         else:
@@ -182,7 +204,7 @@ def _walk_extensions(data: bytes, upper: _Upper) -> _Upper | NotTcp | Malformed:
             dst, dst_known = (final, dst_known) if final else (dst, False)
         following = header[0]
         at += length
-    return _Upper(following, at, upper.end, upper.src, dst, more_fragments, dst_known)
+    return upper._replace(protocol=following, offset=at, dst=dst, dst_known=dst_known)
 
 
 def _ipv6_final_destination(routing: bytes) -> bytes | None:
@@ -196,8 +218,16 @@ def _ipv6_final_destination(routing: bytes) -> bytes | None:
     return None
 
 
-def _tcp(data: bytes, upper: _Upper) -> TcpPacket | NotTcp | Malformed:
-    protocol, offset, end, src, dst, more_fragments, dst_known = upper
+def parse_tcp(data: bytes, upper: Upper) -> TcpPacket | NotTcp | Malformed:
+    """The segment that ``upper`` says where to find in ``data``."""
+    if upper.fragment_at:
+        return NotTcp("a fragment other than the first")
+    if upper.more_fragments:
+        walked = walk_extensions(data, upper)
+        if isinstance(walked, Malformed):
+            return walked
+        upper = walked
+    protocol, offset, end, src, dst = upper[:5]
     if protocol != _TCP:
         name = "no upper layer" if protocol == _NO_NEXT else _NAMES.get(protocol, "not TCP")
         return NotTcp(f"IP protocol {protocol} ({name})")
@@ -214,7 +244,7 @@ def _tcp(data: bytes, upper: _Upper) -> TcpPacket | NotTcp | Malformed:
         return Malformed(
             f"the TCP data offset {header_len} is beyond the {length} octets there are"
         )
-    truncated = end > len(data) or more_fragments
+    truncated = end > len(data) or upper.more_fragments
     segment = Segment(
         SeqNumber(seq),
         SeqNumber(ack) if bits & _ACK else None,
@@ -223,7 +253,7 @@ def _tcp(data: bytes, upper: _Upper) -> TcpPacket | NotTcp | Malformed:
         _options(data, offset + _TCP_MIN, offset + header_len) if header_len > _TCP_MIN else (),
         length - header_len,
     )
-    known = dst_known and not truncated
+    known = upper.dst_known and not truncated
     family = socket.AF_INET if len(src) == 4 else socket.AF_INET6  # octets
     return TcpPacket(
         socket.inet_ntop(family, src),

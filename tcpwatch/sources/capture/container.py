@@ -1,0 +1,31 @@
+"""Which container a stream of octets is, by its content.
+
+Owns: the magic numbers. Must not know what a container holds.
+"""
+
+from __future__ import annotations
+
+from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.sources.capture import pcap, pcapng
+from tcpwatch.sources.capture.octets import Octets
+
+
+def is_capture(octets: Octets) -> bool:
+    """Whether it begins as a capture does. Nothing is read of it."""
+    magic = octets.peek(4)
+    return magic in pcap.MAGICS or magic == pcapng.MAGIC
+
+
+def open_container(octets: Octets) -> pcap.Pcap | pcapng.Pcapng:
+    """The capture in it. Raises TcpwatchError where there is none."""
+    magic = octets.peek(4)
+    if magic in pcap.MAGICS:
+        return pcap.Pcap(octets)
+    if magic == pcapng.MAGIC:
+        return pcapng.Pcapng(octets)
+    begins = f"begins with {magic.hex(' ')}" if magic else "is empty"
+    raise TcpwatchError(
+        f"{octets.name} is no capture: it {begins}",
+        "replay reads pcap and pcapng, also packed with gzip or zstd, and recordings of tcpwatch",
+        ExitCode.USAGE,
+    )

@@ -1,0 +1,137 @@
+"""The pcap container (draft-ietf-opsawg-pcap), in all the shapes that are about.
+
+Owns: both byte orders, micro- and nanoseconds, the older versions' swapped lengths, Kuznetzov's
+longer record headers. Must not know what stands in a frame.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tcpwatch.sources.capture.frames import (
+    BLOCK,
+    LONGEST_FRAME,
+    Frames,
+    broken,
+    column,
+    numbers,
+    unreadable,
+)
+from tcpwatch.sources.capture.octets import Octets
+
+_MICRO, _NANO, _KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
+_KINDS = {
+    _MICRO: ("microseconds", 1000, 16),
+    _NANO: ("nanoseconds", 1, 16),
+    _KUZNETZOV: ("microseconds", 1000, 24),  # of libpcap as patched by Alexey Kuznetzov
+}
+MAGICS = {
+    struct.pack(order + "I", magic): (order, magic) for magic in _KINDS for order in (">", "<")
+}
+_HEADER_LEN = 24
+_LINK_BITS = 0x03FFFFFF  # above them: the length of the frame check sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    order: str
+    unit: str
+    nanoseconds: int
+    record_len: int
+    swapped: bool
+    link: int
+
+
+class Pcap:
+    """A capture whose frames have not been read yet.
+
+    ``kind`` describes the container in words.
+    """
+
+    def __init__(self, octets: Octets) -> None:
+        """Raises TcpwatchError where the file's header is no header of a capture."""
+        self._octets = octets
+        self._header = _header(octets)
+        order = "big-endian" if self._header.order == ">" else "little-endian"
+        self.kind = f"pcap, {self._header.unit}, {order}"
+        self.dropped = 0  # the format has no place for it
+
+    def blocks(self) -> Iterator[Frames]:
+        """The frames in their order; raises TcpwatchError after the last that can be read."""
+        octets, rest, done = self._octets, b"", False
+        while not done:
+            start = octets.position - len(rest)
+            fresh = octets.read(BLOCK)
+            done = len(fresh) < BLOCK
+            buffer = rest + fresh
+            places, at, wrong = self._walk(buffer)
+            if places:
+                yield self._frames(buffer, places)
+            if wrong is not None:
+                raise broken(octets, start + at, wrong)
+            rest = buffer[at:]
+            if done:
+                octets.read(1)  # raises where the stream is not at its end, but broken
+                if rest:
+                    raise broken(octets, start + at, _cut(rest, self._header.record_len))
+
+    def _walk(self, buffer: bytes) -> tuple[list[int], int, str | None]:
+        """Where the whole records in ``buffer`` begin, where the next does, what is wrong there."""
+        header = self._header
+        longest, record_len = LONGEST_FRAME, header.record_len
+        length_at = struct.Struct(header.order + ("II" if header.swapped else "I")).unpack_from
+        places: list[int] = []
+        add = places.append
+        at, last = 0, len(buffer) - record_len
+        while at <= last:
+            length = min(length_at(buffer, at + 8))
+            following = at + record_len + length
+            if length > longest:
+                return places, at, f"a frame of {length} octets, more than any has"
+            if following > len(buffer):
+                break
+            add(at)
+            at = following
+        return places, at, None
+
+    def _frames(self, buffer: bytes, places: list[int]) -> Frames:
+        header = self._header
+        at = np.array(places, dtype=np.int64)
+        words = numbers(buffer, f"{header.order}u4")
+        seconds, parts, one, other = (column(words[at + offset]) for offset in (0, 4, 8, 12))
+        captured = np.minimum(one, other) if header.swapped else one
+        return Frames(
+            buffer,
+            at + header.record_len,
+            captured,
+            np.maximum(one, other),
+            seconds * 1_000_000_000 + parts * header.nanoseconds,
+            np.full(len(at), header.link, dtype=np.int64),
+        )
+
+
+def _header(octets: Octets) -> _Header:
+    octets_of = octets.read(_HEADER_LEN)
+    order, magic = MAGICS[octets_of[:4]]
+    if len(octets_of) < _HEADER_LEN:
+        raise unreadable(
+            octets, len(octets_of), "the file ends within the header of a pcap capture"
+        )
+    major, minor, link = struct.unpack_from(f"{order}HH12xI", octets_of, 4)
+    if major != 2:
+        raise unreadable(
+            octets, 4, f"a pcap capture of version {major}.{minor}, which nobody writes"
+        )
+    unit, nanoseconds, record_len = _KINDS[magic]
+    swapped = minor < 4  # some that wrote 2.3 had the two lengths the other way round, some not
+    return _Header(order, unit, nanoseconds, record_len, swapped, link & _LINK_BITS)
+
+
+def _cut(rest: bytes, record_len: int) -> str:
+    if len(rest) < record_len:
+        return f"the file ends within a record's header, {len(rest)} octets of it are there"
+    return f"the file ends within a frame, {len(rest) - record_len} octets of it are there"

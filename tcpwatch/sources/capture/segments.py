@@ -1,0 +1,128 @@
+"""A capture as a witness: its segments as observations, and what it could not make segments of.
+
+Owns: the count of what a capture holds, by what became of it. Must not know connections.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from tcpwatch.model.events import WIRE, MalformedSeen, Point, SegmentSeen, Vantage
+from tcpwatch.model.identity import SocketAddress
+from tcpwatch.model.witness import Observation
+from tcpwatch.sources.capture.container import open_container
+from tcpwatch.sources.capture.decoder import Decoder, Held, Read
+from tcpwatch.sources.capture.link import Unread, link_name
+from tcpwatch.sources.capture.octets import Octets
+from tcpwatch.tcp.header import Malformed, NotTcp
+
+_VANTAGE = Vantage(WIRE)
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many frames there were, and what became of them, by reason.
+
+    ``unread`` may have held segments; ``other`` did not. ``fragments`` were put together to
+    segments, or are of an ``incomplete`` datagram. ``cut`` segments lack octets in the capture.
+    ``backwards`` counts the frames that are dated before the one in front of them.
+    """
+
+    frames: int = 0
+    segments: int = 0
+    cut: int = 0
+    fragments: int = 0
+    incomplete: int = 0
+    dropped: int = 0
+    backwards: int = 0
+    first_ns: int | None = None
+    last_ns: int = 0
+    links: Counter[int] = field(default_factory=Counter)
+    other: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    malformed: Counter[str] = field(default_factory=Counter)
+
+
+class Capture:
+    """The segments in a capture, each seen once, midway between its ends.
+
+    ``keep_octets``: each segment's packet stays with it, for outputs that write packets.
+    """
+
+    def __init__(self, octets: Octets, *, keep_octets: bool = False) -> None:
+        """Raises TcpwatchError where it is no capture."""
+        self._container = open_container(octets)
+        self._keep_octets = keep_octets
+        self.kind = self._container.kind
+        self.name = octets.name
+        self.packed = octets.packed
+        self.tally = Tally()
+
+    @property
+    def links(self) -> list[str]:
+        """The link layers met so far, by name, the most frequent first."""
+        return [link_name(link) for link, _ in self.tally.links.most_common()]
+
+    def observations(self) -> Iterator[Observation]:
+        """Each segment, in the capture's order, at its time since 1970, which never goes back.
+
+        Raises TcpwatchError where the capture breaks off, after all that came before.
+        """
+        decoder, tally = Decoder(), self.tally
+        try:
+            for frames in self._container.blocks():
+                tally.links.update(frames.link.tolist())
+                rows = (frames.at, frames.captured, frames.wire_len, frames.t_ns, frames.link)
+                for at, captured, wire_len, t_ns, link in zip(
+                    *(one.tolist() for one in rows), strict=True
+                ):
+                    frame = frames.octets[at : at + captured]
+                    now_ns = self._clock(t_ns)
+                    observed = self._observed(decoder, link, frame, wire_len, now_ns)
+                    if observed is not None:
+                        yield Observation(now_ns, _VANTAGE, observed)
+        finally:
+            tally.incomplete = decoder.incomplete
+            tally.dropped = self._container.dropped
+
+    def _clock(self, t_ns: int) -> int:
+        tally = self.tally
+        tally.frames += 1
+        if tally.first_ns is None:
+            tally.first_ns = tally.last_ns = t_ns
+        if t_ns < tally.last_ns:
+            tally.backwards += 1
+        tally.last_ns = max(tally.last_ns, t_ns)
+        return tally.last_ns
+
+    def _observed(
+        self, decoder: Decoder, link: int, frame: bytes, wire_len: int, t_ns: int
+    ) -> SegmentSeen | MalformedSeen | None:
+        tally = self.tally
+        match decoder.read(link, frame, wire_len, t_ns):
+            case Read(packet, octets):
+                tally.segments += 1
+                tally.cut += packet.truncated
+                return SegmentSeen(
+                    tally.segments,
+                    Point.MIDWAY,
+                    SocketAddress(packet.src_ip, packet.src_port),
+                    SocketAddress(packet.dst_ip, packet.dst_port),
+                    packet.segment,
+                    raw=octets if self._keep_octets else b"",
+                )
+            case Held():
+                tally.fragments += 1
+            case NotTcp(reason):
+                tally.other[reason] += 1
+            case Unread(reason):
+                tally.unread[reason] += 1
+            case Malformed(reason):
+                tally.malformed[reason] += 1
+                return MalformedSeen(reason, frame if self._keep_octets else b"")
+            case _ as never:
+                assert_never(never)
+        return None

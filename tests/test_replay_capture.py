@@ -1,0 +1,136 @@
+"""Captures replayed: told from recordings by content, shown as far as they go, written again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from scapy.layers.inet import ICMP, IP, TCP
+from scapy.packet import Raw
+
+from tests.sources.capture.reading import frames_of
+from tests.sources.capture.writing import RAW, Frame, pcap
+
+A, B = IP(src="10.0.0.1", dst="10.0.0.2"), IP(src="10.0.0.2", dst="10.0.0.1")
+CLIENT, SERVER = A / TCP(sport=40000, dport=80), B / TCP(sport=80, dport=40000)
+MS = 1_000_000
+
+
+def exchange() -> list[Frame]:
+    """A connection of which each end's path is beyond doubt."""
+
+    def frame(ms: int, end: Any, flags: str, seq: int, ack: int, data: bytes = b"") -> Frame:
+        packet = end.copy()
+        packet[TCP].flags, packet[TCP].seq, packet[TCP].ack = flags, seq, ack
+        return Frame(1_700_000_000_000_000_000 + ms * MS, bytes(packet / Raw(data)))
+
+    return [
+        frame(0, CLIENT, "S", 100, 0),
+        frame(1, SERVER, "SA", 300, 101),
+        frame(2, CLIENT, "A", 101, 301),
+        frame(3, CLIENT, "PA", 101, 301, b"hello"),
+        frame(4, SERVER, "A", 301, 106),
+        frame(5, CLIENT, "FA", 106, 301),
+        frame(6, SERVER, "A", 301, 107),
+        frame(7, SERVER, "FA", 301, 107),
+        frame(8, CLIENT, "A", 107, 302),
+    ]
+
+
+ACTIVE = "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT"
+CAPTURE = pcap(exchange(), link=RAW, unit="nanoseconds")
+
+
+def tcpwatch(*arguments: str, cwd: Path, given: bytes | None = None) -> tuple[int, str, str]:
+    argv = [sys.executable, "-P", "-m", "tcpwatch", *arguments]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"}
+    done = subprocess.run(
+        argv, cwd=cwd, env=environment, input=given, capture_output=True, timeout=100, check=False
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def document(folder: Path, *arguments: str) -> dict[str, Any]:
+    status, out, err = tcpwatch("replay", *arguments, "--json", "-", cwd=folder)
+    assert (status, err) == (0, "")
+    read: dict[str, Any] = json.loads(out)
+    return read
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "plain").write_bytes(CAPTURE)
+    (tmp_path / "packed").write_bytes(gzip.compress(CAPTURE))
+    (tmp_path / "zstd").write_bytes(zstandard.ZstdCompressor().compress(CAPTURE))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["plain", "packed", "zstd"])
+def test_a_capture_is_known_by_its_content(name: str, folder: Path) -> None:
+    (connection,) = document(folder, name)["connections"]
+    active, _ = connection["endpoints"]
+    assert " > ".join(active["path"]) == ACTIVE
+    assert (active["role"], active["address"], active["port"]) == ("active", "10.0.0.1", 40000)
+    assert (connection["closed_by"], connection["close_reason"]) == ("active", "fin")
+    assert [segment["sent_ns"] for segment in connection["segments"]] == [
+        ms * MS for ms in range(9)
+    ]
+
+
+def test_a_capture_is_read_from_standard_input(folder: Path) -> None:
+    shown = tcpwatch("replay", "-", cwd=folder, given=gzip.compress(CAPTURE))
+    assert f"active  {ACTIVE}\n" in shown[1]
+    assert (shown[0], shown[2]) == (0, "")
+
+
+def test_a_capture_says_what_it_is_and_what_was_not_read(folder: Path) -> None:
+    frames = [*exchange(), Frame(1_700_000_001_000_000_000, bytes(A / ICMP()))]
+    (folder / "it").write_bytes(pcap(frames, link=RAW, unit="nanoseconds"))
+    claim = document(folder, "it")["claim"]
+    assert claim == (
+        "pcap, nanoseconds, little-endian, raw IP, 10 frames in 1.000 s; 9 segments; "
+        "not TCP: 1 IP protocol 1 (ICMP)"
+    )
+
+
+def test_what_was_replayed_is_written_again(folder: Path) -> None:
+    outputs = ("--pcap", "again.pcapng", "--jsonl", "again.jsonl")
+    assert tcpwatch("replay", "plain", *outputs, "-q", cwd=folder) == (0, "", "")
+    assert frames_of((folder / "again.pcapng").read_bytes()).frames == [
+        Frame(t_ns, octets, len(octets)) for t_ns, octets, _ in exchange()
+    ]
+    shown = tcpwatch("replay", "plain", cwd=folder)
+    assert tcpwatch("replay", "again.jsonl", cwd=folder) == shown
+
+
+def test_a_capture_that_is_cut_off_is_shown_as_far_as_it_goes(folder: Path) -> None:
+    (folder / "cut").write_bytes(CAPTURE[:-10])
+    status, out, err = tcpwatch("replay", "cut", cwd=folder)
+    assert status == 1
+    assert "FIN-WAIT-2" in out
+    assert err.startswith("tcpwatch: cut: the file ends within a frame, ")
+    assert err.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_from_being_shown(folder: Path) -> None:
+    (folder / "nothing").write_bytes(b"")
+    status, out, err = tcpwatch("replay", "nothing", "plain", "nowhere", cwd=folder)
+    assert status == 2
+    assert ACTIVE in out
+    assert [line.split(":")[1] for line in err.splitlines()] == [" nothing", " cannot read nowhere"]
+
+
+@pytest.mark.parametrize("content", [b"\x7fELF\x02\x01\x01" + bytes(80), b"\xff\xfe\xfd" * 40])
+def test_what_is_neither_capture_nor_recording_is_told(content: bytes, folder: Path) -> None:
+    (folder / "it").write_bytes(content)
+    status, out, err = tcpwatch("replay", "it", cwd=folder)
+    assert (status, out) == (2, "")
+    assert err.startswith(("tcpwatch: it: ", "tcpwatch: it is neither"))
+    assert err.count("\n") == 1
