@@ -360,7 +360,7 @@ class Switchboard:
         if line.is_program:
             arguments = body["arguments"]
             if body["call"] in ("kill", "waitpid"):
-                arguments = self._as_seen_here(arguments)
+                arguments = self._with_name(arguments)
             call = Call(next(self._ids), body["call"], arguments)
             line.own[body["called"]] = call
             line.begun[call.verb] += 1
@@ -380,11 +380,11 @@ class Switchboard:
             line.is_program, line.call = True, None
             _give(call.done, Returned(0))
 
-    def _as_seen_here(self, arguments: str) -> str:
-        """The pid that they begin with as this process has it: a program knows the lab's own."""
+    def _with_name(self, arguments: str) -> str:
+        """The process that they begin with by its name: its pid is the one inside the lab."""
         inner_pid, comma, more = arguments.partition(", ")
         line = self._lines.get(int(inner_pid)) if inner_pid.isdecimal() else None
-        return arguments if line is None else f"{line.pid}{comma}{more}"
+        return arguments if line is None else f"{line.name}{comma}{more}"
 
     def _on_returned(self, line: Line, call: Call, message: Message) -> None:
         body = message.body

@@ -6,6 +6,7 @@ reaches its process, nor what the call means for a TCP state.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal as signals
 import socket as sockets
@@ -303,6 +304,9 @@ class Program(Process):
     def children(self) -> list[Program]:
         """The processes that it has forked so far, in order; they read the same standard input."""
         lines = self._switchboard.children_of(self._line)
+        for line in lines:
+            with contextlib.suppress(ProcessDied):  # it is known all the same
+                self._switchboard.wait(line.ready, f"{line.name} has not started")
         return [Program(self._switchboard, line, self.addresses, self._terminal) for line in lines]
 
     @property

@@ -82,7 +82,7 @@ class Tracer:
         select.select = traced_select  # type: ignore[assignment]
         selectors.SelectSelector._select = staticmethod(traced_select)  # type: ignore[attr-defined]  # noqa: SLF001
         select.poll = traced_poll  # type: ignore[misc,assignment]
-        selectors.PollSelector._selector_cls = traced_poll  # type: ignore[attr-defined]  # noqa: SLF001
+        selectors.PollSelector._selector_cls = staticmethod(traced_poll)  # type: ignore[attr-defined]  # noqa: SLF001
         if hasattr(select, "epoll"):
             plain_epoll = select.epoll
 
@@ -90,7 +90,7 @@ class Tracer:
                 return Poll(self.teller, plain_epoll(*arguments), "epoll_wait", 1)
 
             select.epoll = traced_epoll  # type: ignore[misc,assignment]
-            selectors.EpollSelector._selector_cls = traced_epoll  # type: ignore[attr-defined]  # noqa: SLF001
+            selectors.EpollSelector._selector_cls = staticmethod(traced_epoll)  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _install_processes(self) -> None:
         plain_waitpid, plain_kill = os.waitpid, os.kill

@@ -339,7 +339,7 @@ class Acts:
         awaited = any(
             call.process == change.parent
             and call.call in _REAPING
-            and call.arguments in ("", "-1", str(pid))
+            and call.arguments in ("", "-1", change.process, str(pid))
             for _, call in memory.pending.values()
         )
         if orphan or awaited or pid in self._reaped or pid in memory.zombies:
