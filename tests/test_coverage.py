@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import uuid
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +24,7 @@ from tcpwatch.model.recording import read_recordings
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.coverage import coverage_markdown, name_of
 from tests.played import played
+from tests.test_interruption import marked, start, wait_until
 
 if TYPE_CHECKING:
     from tcpwatch.machine.coverage import Coverage, Edge, Sighting
@@ -111,6 +114,18 @@ def test_the_table_in_the_readme_is_what_was_observed() -> None:
     patterns = {name: declared(one.expect) for name, one in catalogue().items()}
 
     assert block() == coverage_markdown(coverage(), patterns)
+
+
+@pytest.mark.needs("lab")
+def test_ctrl_c_ends_it_in_order_and_nothing_stays() -> None:
+    mark = uuid.uuid4().hex
+    process = start("coverage", mark=mark)
+    wait_until(lambda: len(marked(mark)) > 12)  # several labs are being played in
+    process.send_signal(signal.SIGINT)
+
+    assert process.communicate() == ("", "tcpwatch: interrupted\n")
+    assert process.returncode == 130
+    assert marked(mark) == []
 
 
 # ------------------------------------------------------------------ on any machine

@@ -18,7 +18,7 @@ from tcpwatch.views.json import SCHEMA, Document
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, LINE, WARN, state_style
 from tcpwatch.views.summary import Lines
 
-_SHOWN = Ink(Line.PLAIN, "✓", GOOD)
+_SHOWN = Ink(Line.PLAIN, "✓", state_style(TcpState.ESTABLISHED))  # green, and not bold: it is much
 _PERHAPS = Ink(Line.DASHED, "?", WARN)
 _MISSING = Ink(Line.DASHED, "✗", BAD)
 _BARRED = Ink(Line.DASHED, "∅", LINE)
