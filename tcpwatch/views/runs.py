@@ -105,11 +105,11 @@ def contrasts(runs: Iterable[Run]) -> list[tuple[list[str], list[Row]]]:
                 values[str(event.payload.value)] = None
     shared = {w: cs for w, cs in found.items() if len({scenario for scenario, _ in cs}) > 1}
     tables: list[tuple[list[tuple[str, str]], list[Row]]] = []
-    for what, values in sorted(shared.items(), key=lambda item: -len(item[1])):
-        columns, rows = next((t for t in tables if values.keys() <= {*t[0]}), ([*values], []))
+    for what, of in sorted(shared.items(), key=lambda item: -len(item[1])):
+        columns, rows = next((t for t in tables if of.keys() <= {*t[0]}), ([*of], []))
         if not rows:
             tables.append((columns, rows))
-        rows.append((what, [" or ".join(values.get(column, ())) for column in columns]))
+        rows.append((what, [" or ".join(of.get(column, ())) for column in columns]))
     return [
         ([f"{name}: {case}" if case else name for name, case in columns], rows)
         for columns, rows in tables
