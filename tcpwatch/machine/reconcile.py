@@ -8,7 +8,7 @@ Immutable. Must not know where a claim comes from beyond the witness's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from tcpwatch.machine.table import edges, paths_between, reachable
@@ -20,8 +20,9 @@ from tcpwatch.tcp.state import TcpState
 class Claim:
     """A witness says: the endpoint is in one of ``states`` by ``t_ns``.
 
-    More than one state makes it a bound, not a sighting: it never counts as having seen a step.
-    ``before`` narrows the state that was left. ``since_ns`` is when the witness looked before
+    More than one state makes it a bound, not a sighting: it never counts as having seen a step,
+    until the witness itself knows better (`History.settle`). ``before`` narrows the state that was
+    left. ``since_ns`` is when the witness looked before
     (None: it misses nothing).
     """
 
@@ -51,17 +52,7 @@ class PathStep:
     missed_since: tuple[
         tuple[str, int], ...
     ] = ()  # witness -> when it had looked before it passed on
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A witness's last word, leaving several states open: another has to settle it."""
-
-    states: frozenset[TcpState]
-    t_ns: int
-    evidence: int
-    cause: str = ""
-    segment: int | None = None
+    doubted_by: str | None = None  # who left it open, and may know it better later
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +65,14 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The path so far, each witness's place in it, and what could not be fitted."""
+    """The path so far, each witness's place in it, and what could not be fitted.
+
+    ``bounds`` are each witness's last word where it leaves several states open.
+    """
 
     steps: tuple[PathStep, ...]
     cursors: Mapping[str, int] = field(default_factory=dict)
-    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    bounds: Mapping[str, Claim] = field(default_factory=dict)
     contradictions: tuple[Contradiction, ...] = ()
 
     @classmethod
@@ -98,7 +92,7 @@ class History:
         if len(claim.states) > 1:
             return self._bound(claim)
         if claim.witness in self.bounds:
-            return self._unbound(claim.witness).admit(claim, alone=alone)
+            return self._with_doubt(claim)._unbound(claim.witness).admit(claim, alone=alone)
         place = self.cursor(claim.witness)
         for index in range(max(place, 0), len(self.steps)):
             step = self.steps[index]
@@ -122,11 +116,53 @@ class History:
             return self
         return replace(self, steps=(*self.steps[:-1], replace(self.last, states=narrowed)))
 
-    def settled(self, witness: str, states: frozenset[TcpState]) -> History:
-        """The same, where the witness has no doubt any more that the last step is where it is."""
-        if witness not in self.bounds or states != self.last.states:
+    def settle(self, witness: str, states: frozenset[TcpState]) -> History:
+        """The witness knows better what it left open: only ``states`` are possible there."""
+        doubt = self.bounds.get(witness)
+        if doubt is None:
+            at_the_end = self.cursor(witness) in (-1, len(self.steps) - 1)
+            return self.narrow(states) if at_the_end else self
+        left = doubt.states & states
+        if not left or left == doubt.states:
             return self
-        return self._unbound(witness)
+        if len(left) > 1:
+            bounds = {**self.bounds, witness: replace(doubt, states=left)}
+            return replace(self.narrow(left), bounds=bounds)
+        free = self._unbound(witness)
+        place = len(self.steps) - 1
+        while self.steps[place].doubted_by == witness and not self.steps[place].witnesses:
+            place -= 1
+        if self.steps[place].states == left:  # nothing has moved
+            return replace(free, steps=self.steps[: place + 1])
+        return free.admit(replace(doubt, states=left))
+
+    def withdraw(self, witness: str, segments: Collection[int]) -> History | None:
+        """Without what the witness alone took these segments for; None where others saw it too."""
+        steps = list(self.steps)
+        if any(step.segment in segments and step.witnesses - {witness} for step in steps):
+            return None
+        while len(steps) > 1 and (
+            steps[-1].segment in segments or steps[-1].basis is Basis.ASSUMED
+        ):
+            steps.pop()
+        history = replace(self, steps=tuple(steps))
+        doubt = self.bounds.get(witness)
+        if doubt is not None and doubt.segment in segments:
+            history = history._unbound(witness)
+        place = min(self.cursor(witness), len(steps) - 1)
+        return replace(history, cursors={**self.cursors, witness: place})
+
+    def unproven(self, witness: str, segments: Collection[int]) -> History:
+        """After lost evidence: the answer may be lost that would have withdrawn these segments."""
+        steps = list(self.steps)
+        for index in range(1, len(steps)):
+            step = steps[index]
+            if step.segment in segments and step.witnesses == {witness}:
+                states = step.states | steps[index - 1].states | {TcpState.CLOSED}
+                steps[index] = replace(
+                    step, states=states, witnesses=frozenset(), doubted_by=witness
+                )
+        return replace(self, steps=tuple(steps))
 
     def _unbound(self, witness: str) -> History:
         """The same, without the witness's doubt."""
@@ -169,7 +205,26 @@ class History:
         steps = (*self.steps[:index], confirmed, *self.steps[index + 1 :])
         return replace(
             self._passing(claim, index, steps), cursors={**self.cursors, claim.witness: index}
-        )
+        )._known_before(index, claim.witness)
+
+    def _known_before(self, index: int, witness: str) -> History:
+        """The same, where step ``index`` settles what was in doubt before it.
+
+        That is no step at all where nothing had moved.
+        """
+        if index < 2 or self.steps[index - 1].doubted_by is None:
+            return self
+        before, doubt, step = self.steps[index - 2 : index + 1]
+        left = frozenset(s for s in doubt.states for t in step.states if (s, t) in edges())
+        if doubt.witnesses or len(left) != 1 or len(doubt.states) == 1:
+            return self
+        if left != before.states:
+            seen = frozenset({witness} & {doubt.doubted_by})
+            known = replace(doubt, states=left, witnesses=seen)
+            return replace(self, steps=(*self.steps[: index - 1], known, *self.steps[index:]))
+        cursors = {w: place - (place >= index) for w, place in self.cursors.items()}
+        steps = (*self.steps[: index - 1], *self.steps[index:])
+        return replace(self, steps=steps, cursors=cursors)
 
     def _extend(self, claim: Claim, *, alone: bool) -> History:
         """The next step; with the steps in between that must have been, where some are missing."""
@@ -210,40 +265,64 @@ class History:
             gap=alone
             and (len(ways) > 1 or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)),
         )
-        steps = (*self.steps[:-1], replace(self.last, states=before), *between, new)
+        steps = (*self._narrowed(before, claim.witness), *between, new)
         index = len(steps) - 1
         return replace(
             self._passing(claim, index, steps), cursors={**self.cursors, claim.witness: index}
         )
 
-    def _settled_by(self, claim: Claim) -> Bound | None:
+    def _narrowed(self, states: frozenset[TcpState], witness: str) -> tuple[PathStep, ...]:
+        """The steps, the last one known better: as no step at all where nothing had moved."""
+        *earlier, last = self.steps
+        if last.doubted_by is None or len(states) > 1:
+            return (*earlier, replace(last, states=states))
+        if states == earlier[-1].states:
+            return tuple(earlier)
+        seen = last.witnesses | ({witness} & {last.doubted_by})
+        return (*earlier, replace(last, states=states, witnesses=seen))
+
+    def _settled_by(self, claim: Claim) -> Claim | None:
         """The segment that may have done what the claim sees, and came since that one had looked.
 
         Something else, such as a timer, did what is seen to have happened later.
         """
-        if claim.since_ns is None:
-            return None
-        for bound in self.bounds.values():
-            in_time = claim.since_ns - _LATE_NS <= bound.t_ns <= claim.t_ns
-            if bound.segment is not None and claim.states <= bound.states and in_time:
-                return bound
+        since_ns = claim.t_ns if claim.since_ns is None else claim.since_ns
+        for witness, doubt in self.bounds.items():
+            in_time = since_ns - _LATE_NS <= doubt.t_ns <= claim.t_ns
+            other = witness != claim.witness and doubt.segment is not None
+            if other and claim.states <= doubt.states and in_time:
+                return doubt
         return None
 
     def _bound(self, claim: Claim) -> History:
         """An ambiguous last word: it moves the path only where the path contradicts it."""
-        bounds = {
-            **self.bounds,
-            claim.witness: Bound(
-                claim.states, claim.t_ns, claim.evidence, claim.cause, claim.segment
-            ),
-        }
-        bounded = replace(self, bounds=bounds)
-        if self.last.states & claim.states:
+        doubt = self.bounds.get(claim.witness)
+        if doubt is not None and doubt.states == claim.states:
+            claim = replace(claim, before=doubt.before)  # another segment, and the same doubt
+        doubted = self._with_doubt(claim)
+        bounded = replace(doubted, bounds={**self.bounds, claim.witness: claim})
+        if bounded.last.states & claim.states:
             return bounded
-        new = PathStep(
-            claim.states, claim.t_ns, claim.cause, claim.basis, evidence=(claim.evidence,)
-        )
-        return replace(bounded, steps=(*self.steps, new))
+        return replace(bounded, steps=(*bounded.steps, _unseen(claim, claim.states)))
+
+    def _with_doubt(self, claim: Claim) -> History:
+        """The same, with what its witness left open as a step, where nobody has settled it.
+
+        The claim is of what came after it.
+        """
+        doubt = self.bounds.get(claim.witness)
+        if doubt is None or claim.before is None or not self.is_open(doubt):
+            return self
+        states = doubt.states & claim.before
+        if states <= self.last.states:
+            return self
+        return replace(self, steps=(*self.steps, _unseen(doubt, states)))
+
+    def is_open(self, doubt: Claim) -> bool:
+        """Whether the path still stands where that last word was of: nobody has told more since."""
+        if doubt.states == self.last.states:
+            return False
+        return self.last.states <= (doubt.states if doubt.before is None else doubt.before)
 
     def _passing(self, claim: Claim, index: int, steps: tuple[PathStep, ...]) -> History:
         """Notes on each step that the witness skipped when it had last looked."""
@@ -260,7 +339,7 @@ class History:
 
 
 _LATE_NS = 10_000_000
-"""How long after a segment's arrival the table may still show what was before it."""
+"""How long after a segment's arrival others may still tell of what was before it."""
 
 _PLAIN_ENDS = frozenset(
     {
@@ -272,6 +351,19 @@ _PLAIN_ENDS = frozenset(
     }
 )
 """Where a socket that is gone went straight to CLOSED: any longer way has the long TIME-WAIT."""
+
+
+def _unseen(claim: Claim, states: frozenset[TcpState]) -> PathStep:
+    """A step that a bound makes: no witness has seen it."""
+    return PathStep(
+        states,
+        claim.t_ns,
+        claim.cause,
+        claim.basis,
+        evidence=(claim.evidence,),
+        segment=claim.segment,
+        doubted_by=claim.witness,
+    )
 
 
 def _stronger(one: Basis, other: Basis) -> Basis:

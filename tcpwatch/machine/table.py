@@ -365,14 +365,23 @@ def paths_between(before: TcpState, after: TcpState) -> tuple[tuple[TcpState, ..
 
 @lru_cache(maxsize=256)
 def silent_moves(states: frozenset[TcpState]) -> frozenset[TcpState]:
-    """Where a timer, or a call that sends nothing, can take an end: no segment ever shows it."""
+    """Where a timer or a call can take an end while no segment shows it.
+
+    A call that sends nothing; and CLOSE, whose FIN waits until all data before it are sent
+    (RFC 9293 3.10.4): behind a closed window, for ever.
+    """
     return frozenset(
         after
         for (before, after), rows in edges().items()
         for row in rows
-        if before in states
-        and (row.stimulus.kind is Kind.TIMER or (row.stimulus.kind is Kind.CALL and not row.sends))
+        if before in states and _is_silent(row)
     )
+
+
+def _is_silent(row: Row) -> bool:
+    if row.stimulus.kind is Kind.CALL:
+        return not row.sends or row.stimulus is Stimulus.CLOSE
+    return row.stimulus.kind is Kind.TIMER
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from tcpwatch.machine.causes import Causes
 from tcpwatch.machine.endpoint import InferredEndpoint, Observed
 from tcpwatch.machine.kernel_report import KernelReports, Report
 from tcpwatch.machine.reconcile import Claim, History
+from tcpwatch.machine.stimulus import Stimulus
 from tcpwatch.machine.tracks import ConnectionTrack, SegmentTrack, SideTrack
 from tcpwatch.machine.witnessing import is_settled
 from tcpwatch.model.events import (
@@ -102,12 +103,12 @@ class Tracker:
         if seen.point is not Point.DELIVERED:
             trace.sent_ns, trace.raw = event.t_ns, seen.raw
             if not seen.injected:
-                observed = source.inferred.sent(seen.segment)
+                observed = source.sent(seen.segment, seen.n)
                 trace.retransmission = observed.retransmission
                 moves += self._inferred(event, connection, source, observed, seen.n)
         if seen.point is not Point.SENT:
             trace.delivered_ns, role = event.t_ns, target.role
-            observed = target.inferred.got(seen.segment)
+            observed = target.got(seen.segment, seen.n)
             if seen.segment.syn:
                 target.peer_syn = seen.n
             moves += self._inferred(event, connection, target, observed, seen.n)
@@ -183,7 +184,7 @@ class Tracker:
         for connection in self._connections:
             for side in connection.sides:
                 if source == WIRE:
-                    side.inferred = side.inferred.widened()
+                    side.lose()
                 if not self._attending:
                     before = side.history
                     side.history = before.widened(event.t_ns, event.id)
@@ -202,7 +203,7 @@ class Tracker:
             inferred = connection.side(sender.local).inferred
             # While the other end still holds the old connection, a SYN only draws a challenge.
             at_rest = all(side.inferred.states <= _RESTING for side in connection.sides)
-            if inferred.iss is not None and inferred.iss != seen.segment.seq and at_rest:
+            if inferred.seq.iss not in (None, seen.segment.seq) and at_rest:
                 return self._open_by_segment(sender, seen, t_ns)
         return connection
 
@@ -279,10 +280,12 @@ class Tracker:
     def _inferred(
         self, event: Event, connection: ConnectionTrack, side: SideTrack, observed: Observed, n: int
     ) -> list[Move]:
+        since = side.history
         side.inferred = observed.endpoint
-        moves: list[Move] = []
+        side.history = since.settle(WIRE, observed.shown)
+        moves = self._moves(connection, side, since, event.t_ns)
         for step in observed.steps:
-            answer_to = side.peer_syn if step.stimulus.name == "SYN" else None
+            answer_to = side.peer_syn if step.stimulus is Stimulus.SYN else None
             claim = Claim(
                 WIRE,
                 step.after,
@@ -298,9 +301,8 @@ class Tracker:
                 side.inferred = side.inferred.gone()
                 break
             moves += self._admit(connection, side, claim)
-        if not observed.steps and side.history.cursor(WIRE) in (-1, len(side.history.steps) - 1):
-            side.history = side.history.narrow(observed.endpoint.states)
-            side.history = side.history.settled(WIRE, observed.endpoint.states)
+        if not observed.steps:
+            side.history = side.history.settle(WIRE, observed.endpoint.states)
         return moves
 
     def _admit(self, connection: ConnectionTrack, side: SideTrack, claim: Claim) -> list[Move]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tcpwatch.machine.endpoint import InferredEndpoint
+from tcpwatch.machine.endpoint import InferredEndpoint, Observed
 from tcpwatch.machine.reconcile import History
 from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.machine.table import edges
@@ -27,6 +27,7 @@ from tcpwatch.model.timeline import (
 )
 from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.seq import SeqNumber
+from tcpwatch.tcp.state import TcpState
 
 _ORDER = (KERNEL, TABLE, WIRE)
 _TIME_WAIT_NS = 59_000_000_000  # Linux: TCP_TIMEWAIT_LEN is 60 s, on a timer wheel (tcp.h)
@@ -57,6 +58,16 @@ class SegmentTrack:
         return "lost"
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A segment that arrived, where nothing shows yet that anybody was there to take it."""
+
+    n: int
+    ack: SeqNumber | None
+    before: InferredEndpoint
+    moved: bool
+
+
 @dataclass(slots=True)
 class SideTrack:
     """One end: its tuple, what the segments show of it, and the history of all witnesses."""
@@ -69,11 +80,52 @@ class SideTrack:
     first_syn: SeqNumber | None = None
     peer_syn: int | None = None
     calls_told: bool = False
+    received: list[Received] = field(default_factory=list)
+    resets: list[int] = field(default_factory=list)  # what it answered to those
 
     @property
     def isn(self) -> SeqNumber | None:
         """What its sequence numbers are shown relative to."""
         return self.first_syn or self.first_seq
+
+    def sent(self, segment: Segment, n: int) -> Observed:
+        """It sent segment ``n``. A RST without ACK may show that it was gone before it got another.
+
+        Then what it seemed to do with that one is withdrawn.
+        """
+        if not segment.rst:
+            self.received, self.resets = [], []
+        elif segment.ack is None:
+            self.resets.append(n)
+            answered = self._answered(segment)
+            if answered and answered[0].moved:
+                told = {*(each.n for each in answered), *self.resets}
+                left = self.history.withdraw(WIRE, told)
+                if left is not None:
+                    self.history = left
+                    return answered[0].before.was_gone(segment)
+        return self.inferred.sent(segment)
+
+    def _answered(self, reset: Segment) -> list[Received]:
+        """What came since that which the first of its RSTs answered, itself included.
+
+        Each answers one segment and repeats its acknowledgement, so they answer the last of those.
+        """
+        fits = [i for i, each in enumerate(self.received) if each.ack == reset.seq]
+        return self.received[fits[-len(self.resets) :][0] :] if fits else []
+
+    def got(self, segment: Segment, n: int) -> Observed:
+        """Segment ``n`` arrived at it."""
+        observed = self.inferred.got(segment)
+        if not segment.rst:
+            moved = bool(observed.steps)
+            self.received.append(Received(n, segment.ack, self.inferred, moved))
+        return observed
+
+    def lose(self) -> None:
+        """The wire has lost evidence: of where it is, and that it took what came last."""
+        self.inferred = self.inferred.widened()
+        self.history = self.history.unproven(WIRE, {each.n for each in self.received})
 
     def transition(self, index: int, attending: frozenset[str], end_ns: int | None) -> Transition:
         """Step ``index`` as a transition; ``end_ns`` None: unfinished, so blind spots are open."""
@@ -132,22 +184,24 @@ class SideTrack:
         )
 
     def open_end(self, attending: frozenset[str]) -> Transition | None:
-        """The ambiguity that a last word leaves when no other witness can settle it."""
+        """The ambiguity that last words leave when no other witness can settle it."""
         last = self.history.last
-        for witness, bound in self.history.bounds.items():
-            settles = attending - self.history.bounds.keys()
-            if not settles and len(last.states) == 1 and last.states < bound.states:
-                return Transition(
-                    Belief(last.states),
-                    Belief(bound.states),
-                    bound.t_ns,
-                    bound.cause,
-                    last.basis,
-                    (witness,),
-                    (bound.evidence,),
-                    bound.segment,
-                )
-        return None
+        doubts = [doubt for doubt in self.history.bounds.values() if self.history.is_open(doubt)]
+        if not doubts or attending - {doubt.witness for doubt in doubts}:
+            return None
+        states = frozenset(TcpState).intersection(*(doubt.states for doubt in doubts))
+        if not states or states == last.states:
+            return None
+        return Transition(
+            Belief(last.states),
+            Belief(states),
+            doubts[0].t_ns,
+            doubts[0].cause,
+            last.basis,
+            tuple(doubt.witness for doubt in doubts),
+            tuple(doubt.evidence for doubt in doubts),
+            doubts[0].segment,
+        )
 
     def findings(self, number: int, attending: frozenset[str], end_ns: int) -> Iterator[Finding]:
         """Where witnesses disagree beyond their blind spots."""

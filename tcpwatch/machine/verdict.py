@@ -6,6 +6,9 @@ explain the difference, the answer is INCONCLUSIVE. Must not know how a view sho
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 from tcpwatch.machine.pattern import PathElement, Pattern
 from tcpwatch.machine.table import silent_moves
 from tcpwatch.model.events import WIRE, Gap
@@ -25,15 +28,25 @@ _ANY = "..."
 
 
 def path_elements(endpoint: Endpoint, end_ns: int) -> tuple[PathElement, ...]:
-    """An endpoint's path as patterns see it. The last state goes on; the first began unseen."""
+    """An endpoint's path as patterns see it. The last state goes on; the first began unseen.
+
+    Where a belief has the state before it too, nothing may have happened there.
+    """
     times = [transition.t_ns for transition in endpoint.transitions]
     left = [*times, end_ns]
     entered = [0, *times]
     gaps = [False, *(transition.gap for transition in endpoint.transitions)]
-    last = len(times)
+    beliefs = [belief.states for belief in endpoint.path]
+    stays = [False, *(before <= after for before, after in pairwise(beliefs)), False]
     return tuple(
-        PathElement(belief.states, max(left[i] - entered[i], 0), i < last, gaps[i])
-        for i, belief in enumerate(endpoint.path)
+        PathElement(
+            states - beliefs[i - 1] if stays[i] else states,
+            max(left[i] - entered[i], 0),
+            i < len(times) and not stays[i + 1],
+            gaps[i],
+            stays[i],
+        )
+        for i, states in enumerate(beliefs)
     )
 
 
@@ -112,14 +125,22 @@ def _expectation(
         met = pattern.match(path[:-1]) or met
     if met is False and cut_short and pattern.agrees_up_to(path) == len(path):
         return Expectation(role, text, None, "it was as expected as far as it went")
-    if met is False and wire_alone and pattern.match((*path, _unseen_end(endpoint))) is not False:
-        return Expectation(role, text, None, "the wire alone cannot see an end without a segment")
+    if met is False and wire_alone and pattern.match(_with_unseen(path)) is not False:
+        why = "the wire alone cannot see what a call or a timer does without a segment"
+        return Expectation(role, text, None, why)
     return Expectation(role, text, met, "" if met else difference(pattern, endpoint, path))
 
 
-def _unseen_end(endpoint: Endpoint) -> PathElement:
-    """What may have followed with no segment to show it: a timer, a call that sends nothing."""
-    return PathElement(silent_moves(endpoint.path[-1].states), ended=False)
+def _with_unseen(path: tuple[PathElement, ...]) -> tuple[PathElement, ...]:
+    """The path with what calls and timers may have done at any time, with no segment to show it."""
+    longer: list[PathElement] = []
+    for element in path:
+        longer.append(replace(element, ended=element.ended and not silent_moves(element.states)))
+        passed, unseen = element.states, silent_moves(element.states)
+        while unseen - passed:
+            longer.append(PathElement(unseen, ended=False, perhaps=True))
+            passed, unseen = passed | unseen, silent_moves(unseen)
+    return tuple(longer)
 
 
 def _outlived(endpoint: Endpoint) -> bool:

@@ -14,7 +14,7 @@ SLACK_NS = 10_000_000
 
 TOO_SHORT = "shorter than its polling interval"
 NO_SEGMENT = "no segment shows it"
-HEEDED = "cannot tell whether the RST is heeded"
+HEEDED = "cannot tell whether the segment is heeded"
 
 
 def blind_spot(history: History, index: int, witness: str, end_ns: int) -> str | None:

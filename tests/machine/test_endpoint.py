@@ -83,15 +83,17 @@ def test_a_reset_at_the_far_edge_of_a_scaled_window_counts_for_a_request_socket(
 
 
 def test_the_window_is_scaled_once_the_connection_stands() -> None:
-    endpoint = after("> S 0:0(0) <wscale 7>", "< SA 0:0(0) ack 1", "> A 1:1(0) ack 1 win 2")
+    endpoint = after(
+        "> S 0:0(0) <wscale 7>", "< SA 0:0(0) ack 1 <wscale 3>", "> A 1:1(0) ack 1 win 2"
+    )
 
-    assert endpoint.rcv_edge == SeqNumber(1 + (2 << 7))
+    assert endpoint.seq.rcv_edge == SeqNumber(1 + (2 << 7))
 
 
 def test_the_windows_edge_does_not_move_back() -> None:
     endpoint = after("> A 1:1(0) ack 1 win 10", of=established())
 
-    assert endpoint.rcv_edge == SeqNumber(1001)
+    assert endpoint.seq.rcv_edge == SeqNumber(1001)
 
 
 def test_a_fin_beyond_the_window_does_not_count() -> None:
@@ -104,7 +106,7 @@ def test_pieces_that_overlap_are_put_together() -> None:
     )
 
     assert endpoint.states == {S.CLOSE_WAIT}
-    assert endpoint.rcv_nxt == SeqNumber(21)
+    assert endpoint.seq.rcv_nxt == SeqNumber(21)
 
 
 # ------------------------------------------------------------------ lost evidence
@@ -137,6 +139,7 @@ def test_from_a_syn_of_its_own_on_everything_is_followed_again() -> None:
         "> SA 90:90(0) ack 7",
         "< A 7:7(0) ack 91",
         "< FA 7:7(0) ack 91",
+        "> A 91:91(0) ack 8",
         of=InferredEndpoint.midway(),
     )
 

@@ -57,7 +57,6 @@ NOT_REACHED_BY_A_SEGMENT = {
     (S.LISTEN, T.CLOSE): SILENT,
     (S.LISTEN, T.ABORT): SILENT,
     (S.SYN_SENT, T.CLOSE): SILENT,
-    (S.SYN_SENT, T.ABORT): SILENT,
     (S.TIME_WAIT, T.ABORT): SILENT,
     (S.TIME_WAIT, T.SYN): "the tracker begins another connection with it (test_tracker.py)",
     (S.SYN_SENT, T.USER_TIMEOUT): TIMER,

@@ -483,6 +483,7 @@ def test_a_connection_met_at_its_syn_ack_was_called_by_the_other_end() -> None:
     bench.tracker = Tracker(attending={WIRE})
     bench.wire("server", "SA 0:0(0) ack 1")
     bench.wire("client", "A 1:1(0) ack 1")
+    bench.wire("server", "PA 1:5(4) ack 1")
 
     assert bench.path("passive") == "SYN-RECEIVED > ESTABLISHED"
     assert bench.end("passive").address == SERVER
