@@ -307,7 +307,7 @@ class Tracker:
 
     def _admit(self, connection: ConnectionTrack, side: SideTrack, claim: Claim) -> list[Move]:
         before = side.history
-        side.history = before.admit(claim, alone=self._attending <= {TABLE})
+        side.history = before.admit(claim, alone=side.able(self._attending) <= {TABLE})
         since_ns = claim.t_ns if claim.since_ns is None else claim.since_ns
         return self._moves(connection, side, before, since_ns)
 
@@ -325,7 +325,8 @@ class Tracker:
                 continue
             if not step.cause:
                 side.history = side.history.with_cause(
-                    index, self._causes.of_edge(side, index, self._attending, since_ns)
+                    index,
+                    self._causes.of_edge(side, index, side.able(self._attending), since_ns),
                 )
             moves.append(
                 Move(connection.number, side.role, side.transition(index, self._attending, None))

@@ -13,7 +13,7 @@ from tcpwatch.machine.endpoint import InferredEndpoint, Observed
 from tcpwatch.machine.reconcile import History
 from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.machine.table import edges
-from tcpwatch.machine.witnessing import blind_spot
+from tcpwatch.machine.witnessing import LOCAL, blind_spot
 from tcpwatch.model.events import KERNEL, TABLE, WIRE, Fate, SegmentSeen
 from tcpwatch.model.identity import ConnectionId, FourTuple, SocketAddress
 from tcpwatch.model.timeline import (
@@ -122,6 +122,20 @@ class SideTrack:
             self.received.append(Received(n, segment.ack, self.inferred, moved))
         return observed
 
+    def able(self, attending: frozenset[str]) -> frozenset[str]:
+        """Which of the witnesses can see it at all: what stays within a host passes no wire."""
+        return attending - {WIRE} if self.is_local else attending
+
+    @property
+    def is_local(self) -> bool:
+        """Whether both ends have one address."""
+        return self.four_tuple.local.ip == self.four_tuple.remote.ip
+
+    def _blind_spot(self, index: int, witness: str, end_ns: int) -> str | None:
+        if witness == WIRE and self.is_local:
+            return LOCAL
+        return blind_spot(self.history, index, witness, end_ns)
+
     def lose(self) -> None:
         """The wire has lost evidence: of where it is, and that it took what came last."""
         self.inferred = self.inferred.widened()
@@ -134,7 +148,7 @@ class SideTrack:
         if end_ns is not None:
             for witness in _ORDER:
                 if witness in attending and witness not in step.witnesses:
-                    reason = blind_spot(self.history, index, witness, end_ns)
+                    reason = self._blind_spot(index, witness, end_ns)
                     if reason is not None:
                         hidden.append((witness, reason))
         return Transition(
@@ -164,7 +178,7 @@ class SideTrack:
             if row.stimulus.kind is Kind.TIMER or (row.stimulus.kind is Kind.CALL and not row.sends)
         }
         timers = {stimulus for stimulus in silent if stimulus.kind is Kind.TIMER}
-        if WIRE not in attending or len(timers) != 1:
+        if WIRE not in self.able(attending) or len(timers) != 1:
             return ""
         (timer,) = timers
         if timer is Stimulus.TIME_WAIT_TIMEOUT:  # what ends sooner was destroyed, or made way
@@ -187,7 +201,7 @@ class SideTrack:
         """The ambiguity that last words leave when no other witness can settle it."""
         last = self.history.last
         doubts = [doubt for doubt in self.history.bounds.values() if self.history.is_open(doubt)]
-        if not doubts or attending - {doubt.witness for doubt in doubts}:
+        if not doubts or self.able(attending) - {doubt.witness for doubt in doubts}:
             return None
         states = frozenset(TcpState).intersection(*(doubt.states for doubt in doubts))
         if not states or states == last.states:
@@ -221,7 +235,7 @@ class SideTrack:
             for witness in _ORDER:
                 if witness not in attending or witness in step.witnesses or not step.witnesses:
                     continue
-                if blind_spot(self.history, index, witness, end_ns) is None:
+                if self._blind_spot(index, witness, end_ns) is None:
                     yield Finding(
                         "witness-missed",
                         Severity.WARNING,
@@ -236,11 +250,11 @@ class SideTrack:
 
 @dataclass(slots=True)
 class ConnectionTrack:
-    """One connection: the opener's side is ``sides[0]``."""
+    """One connection: the opener's side is ``sides[0]``, and the only one in a self-connect."""
 
     number: int
     id: ConnectionId
-    sides: tuple[SideTrack, SideTrack]
+    sides: tuple[SideTrack, ...]
     traces: list[SegmentTrack] = field(default_factory=list)
 
     @classmethod
@@ -265,11 +279,12 @@ class ConnectionTrack:
                 (opener, opener.flipped), ("active", "passive"), beginnings, strict=True
             )
         )
-        return cls(number, ConnectionId(opener, generation), (sides[0], sides[1]))
+        one_socket = opener == opener.flipped
+        return cls(number, ConnectionId(opener, generation), sides[:1] if one_socket else sides)
 
     def side(self, local: SocketAddress) -> SideTrack:
-        """The side at that address. A self-connect is one socket at both ends: always the first."""
-        return self.sides[0] if self.sides[0].four_tuple.local == local else self.sides[1]
+        """The side at that address."""
+        return self.sides[0] if self.sides[0].four_tuple.local == local else self.sides[-1]
 
     def trace(self, sender: FourTuple, seen: SegmentSeen) -> SegmentTrack:
         """A new segment of this connection."""
@@ -290,7 +305,7 @@ class ConnectionTrack:
 
     def frozen(self, trace: SegmentTrack) -> SegmentTrace:
         side = self.side(trace.sender)
-        peer = self.sides[1] if side is self.sides[0] else self.sides[0]
+        peer = self.sides[-1] if side is self.sides[0] else self.sides[0]
         segment = trace.segment
         return SegmentTrace(
             trace.n,
@@ -309,9 +324,9 @@ class ConnectionTrack:
 
     def freeze(self, attending: frozenset[str], end_ns: int) -> Connection:
         ordered = sorted(self.sides, key=lambda side: side.role == "server")
-        one, other = (side.freeze(attending, end_ns) for side in ordered)
+        ends = tuple(side.freeze(attending, end_ns) for side in ordered)
         segments = tuple(self.frozen(trace) for trace in self.traces)
-        return Connection(self.number, self.id, (one, other), segments)
+        return Connection(self.number, self.id, ends, segments)
 
     def findings(self, attending: frozenset[str], end_ns: int) -> Iterator[Finding]:
         for side in self.sides:

@@ -14,6 +14,7 @@ SLACK_NS = 10_000_000
 
 TOO_SHORT = "shorter than its polling interval"
 NO_SEGMENT = "no segment shows it"
+LOCAL = "it never left its host"
 HEEDED = "cannot tell whether the segment is heeded"
 
 

@@ -112,12 +112,12 @@ class SegmentTrace:
 class Connection:
     """Both ends and what went between them.
 
-    ``endpoints`` are client then server (active, passive).
+    ``endpoints`` are client then server (active, passive); one alone, where a socket called itself.
     """
 
     number: int  # from 1, in order of appearance
     id: ConnectionId
-    endpoints: tuple[Endpoint, Endpoint]
+    endpoints: tuple[Endpoint, ...]
     segments: tuple[SegmentTrace, ...]
 
     def endpoint(self, four_tuple: FourTuple) -> Endpoint | None:

@@ -293,9 +293,11 @@ def _ends(happening: Happening) -> dict[int, SocketAddress]:
     payload, trace = happening.event.payload, happening.segment
     if isinstance(payload, SegmentSeen) and trace is not None:
         sender = side_of(trace.sender) or 0
-        return {sender: payload.src, 1 - sender: payload.dst}
+        return {1 - sender: payload.dst, sender: payload.src}
     side = side_of(happening.role)
     if isinstance(payload, UserCall) and side is not None:
-        known = {side: payload.local, 1 - side: payload.remote}
+        known = {side: payload.local}
+        if payload.remote != payload.local:  # else its socket has called itself
+            known[1 - side] = payload.remote
         return {end: address for end, address in known.items() if address and address.port}
     return {}

@@ -125,7 +125,7 @@ def _octets(trace: SegmentTrace, connection: Connection) -> tuple[bytes, int]:
     from scapy.layers.inet import IP, TCP
     from scapy.layers.inet6 import IPv6
 
-    source, target = connection.endpoints
+    source, target = connection.endpoints[0], connection.endpoints[-1]
     if trace.sender != source.role:
         source, target = target, source
     segment = trace.segment

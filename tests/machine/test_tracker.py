@@ -55,6 +55,10 @@ class Bench:
         self.count = 0
         self.segments = 0
 
+    def addresses(self, role: str) -> tuple[SocketAddress, SocketAddress]:
+        """That end's own address and its peer's."""
+        return ADDRESSES[role]
+
     def feed(
         self, payload: Payload, source: str, side: str | None = None, at_ms: float | None = None
     ) -> Happening:
@@ -64,7 +68,7 @@ class Bench:
 
     def kernel(self, role: str, *states: TcpState, skaddr: int | None = None) -> None:
         """The kernel's reports along that path."""
-        local, remote = ADDRESSES[role]
+        local, remote = self.addresses(role)
         for before, after in pairwise(states):
             unbound = (before, after) == (S.CLOSED, S.SYN_SENT)
             said = StateReported(
@@ -74,7 +78,7 @@ class Bench:
 
     def table(self, role: str, *states: TcpState | None, at_ms: float | None = None) -> None:
         """The socket table's changes; None is gone."""
-        local, remote = ADDRESSES[role]
+        local, remote = self.addresses(role)
         for state in states:
             since = int((self.count if at_ms is None else at_ms - 1) * MS)
             self.feed(SocketSampled(local, remote, state, since), TABLE, at_ms=at_ms)
@@ -395,6 +399,43 @@ def test_everybody_who_can_see_the_present_state_has_seen_it_when_settled() -> N
 
     assert not waiting
     assert bench.tracker.settled()
+
+
+# ------------------------------------------------------------------ one socket at both ends
+
+SELF_CONNECT = (
+    *(S.CLOSED, S.SYN_SENT, S.SYN_RECEIVED, S.ESTABLISHED),
+    *(S.FIN_WAIT_1, S.CLOSING, S.CLOSED),
+)
+
+
+class SelfBench(Bench):
+    """A socket that calls its own port."""
+
+    def addresses(self, role: str) -> tuple[SocketAddress, SocketAddress]:
+        assert role == "client"
+        return CLIENT, CLIENT
+
+
+def test_a_socket_that_called_itself_is_one_end() -> None:
+    bench = SelfBench(KERNEL, TABLE, WIRE)
+    bench.kernel("client", *SELF_CONNECT)
+    bench.table("client", S.TIME_WAIT)
+    (connection,) = bench.timeline.connections
+
+    assert [end.role for end in connection.endpoints] == ["client"]
+    assert bench.path("client") == (
+        "CLOSED > SYN-SENT > SYN-RECEIVED > ESTABLISHED > FIN-WAIT-1 > CLOSING > TIME-WAIT"
+    )
+    assert dict(bench.end("client").transitions[0].hidden_from)[WIRE] == "it never left its host"
+    assert bench.tracker.state("server") is None
+
+
+def test_no_wire_makes_up_for_what_the_table_missed_of_it() -> None:
+    bench = SelfBench(TABLE, WIRE)
+    bench.table("client", S.ESTABLISHED, S.TIME_WAIT)
+
+    assert [each.gap for each in bench.end("client").transitions if each.witnesses] == [True, True]
 
 
 # ------------------------------------------------------------------ segments
