@@ -15,7 +15,7 @@ from tcpwatch.views.wording import Wording
 Lines = list[list[Span]]
 Row = tuple[str, Sequence[str]]
 _GAP = 2  # blanks between two columns
-_NONE = "-"  # stands where a column has no value
+NONE = "-"  # stands where a column has no value
 
 
 def contrast_lines(
@@ -28,7 +28,7 @@ def contrast_lines(
     """
     names = [wording.safe(name) for name in columns]
     safe = [
-        (wording.safe(what), [wording.safe(v) or _NONE for v in values]) for what, values in rows
+        (wording.safe(what), [wording.safe(v) or NONE for v in values]) for what, values in rows
     ]
     upright = [["", *names], *([what, *values] for what, values in safe)]
     for grid in (upright, _turned(upright)):

@@ -27,6 +27,7 @@ from tcpwatch.model.timeline import Belief, Happening, Move, SegmentTrace, Trans
 from tcpwatch.tcp.segment import Flags
 from tcpwatch.views.acts import SENDING, Acts, Memory
 from tcpwatch.views.canvas import Span, Word, words
+from tcpwatch.views.contrast import NONE
 from tcpwatch.views.lanes import Arrow, Mark
 from tcpwatch.views.palette import DIM, WARN
 from tcpwatch.views.wording import Wording, labels, segment_style
@@ -209,7 +210,8 @@ class Telling:
                 self._say(happening, payload)
             case Measured():
                 case = f" ({payload.case})" if payload.case else ""
-                said = f"{payload.what}: {payload.value}{case}"
+                value = NONE if payload.value == "" else payload.value
+                said = f"{payload.what}: {value}{case}"
                 self._told.append(Entry(None, words(self._wording.safe(said), DIM)))
             case Gap():
                 source = self._wording.safe(happening.event.vantage.source)

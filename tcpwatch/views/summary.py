@@ -22,7 +22,7 @@ from tcpwatch.model.timeline import (
     Verdict,
 )
 from tcpwatch.views.canvas import Span, Word, joined, words, wrap
-from tcpwatch.views.contrast import Row, contrast_lines
+from tcpwatch.views.contrast import NONE, Row, contrast_lines
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
 from tcpwatch.views.processes import lives
 from tcpwatch.views.wording import Wording, title
@@ -129,7 +129,7 @@ def measured_lines(events: Iterable[Event], width: int, wording: Wording) -> Lin
             row = what, [", ".join(found) for found in cases.values()]
             contrasts.setdefault(tuple(cases), []).append(row)
         else:
-            said = wording.safe(f"{what}: {', '.join(cases[''])}")
+            said = wording.safe(f"{what}: {', '.join(cases['']) or NONE}")
             lines += wrap(words(said), width, 8)
     for names, rows in contrasts.items():
         lines += contrast_lines(names, rows, width, wording)

@@ -66,8 +66,9 @@ def test_values_of_one_case_are_listed_and_others_contrasted(new_story: type[Sto
         story.measured(index, "segments" if case else "reads", index, case)
     story.measured(5, "held", "LISTEN", "the parent")
     story.measured(6, "held", "ESTABLISHED", "each child")
+    story.measured(7, "errno", "")
     text = render(foot_lines(story.judged(), 80, WORDING))
-    assert "reads: 0, 1\n          on  off\nsegments  2   3\n" in text
+    assert "reads: 0, 1\nerrno: -\n          on  off\nsegments  2   3\n" in text
     assert "      the parent  each child\nheld  LISTEN      ESTABLISHED\n" in text
 
 
