@@ -79,6 +79,8 @@ class Acts:
         self._back = {call.call_id: call for call in returned if call.call_id in self._made}
         self._forked = {call.result for call in returned if call.call == "fork"}
         self._waited_for = {call.result for call in returned if call.call in _REAPING}
+        births = (ProcessChange.STARTED, ProcessChange.FORKED)
+        memory.names.update((c.pid, c.process) for c in changes if c.change in births)
         self._reaped = {c.pid for c in changes if c.change is ProcessChange.REAPED}
         self._exited = {c.pid: c for c in changes if c.change is ProcessChange.EXITED}
 
@@ -174,6 +176,8 @@ class Acts:
             return []
         if call.call in SENDING and sent_length(call.arguments) in (None, call.result):
             return []  # it took all
+        if call.call == "fork" and call.result not in self._memory.names:
+            return words(name)  # the child has not said its name yet: it will, as it begins
         if call.call in _REAPING | {"fork"}:
             result = self._process(call.result)
         return words(f"{name} = {result}")
@@ -293,10 +297,8 @@ class Acts:
         signal = self._wording.safe(change.signal or "a signal")
         match change.change:
             case ProcessChange.STARTED:
-                memory.names[pid] = change.process
                 return []
             case ProcessChange.FORKED:
-                memory.names[pid] = change.process
                 if (role, change.parent) in memory.programs:
                     memory.programs.add((role, change.process))
                 return [] if pid in self._forked else words("begins")

@@ -252,8 +252,8 @@ def test_a_child_is_told_from_its_birth_to_its_reaping(new_story: type[Story]) -
     fork, end, reap = ProcessChange.FORKED, ProcessChange.EXITED, ProcessChange.REAPED
     story.call(0, "server", "fork", returns_ms=0.5, result=child)
     story.process(0.4, "server", fork, "child 1", parent="server")
-    story.call(5, "server", "fork", returns_ms=12, result=second)
-    story.process(6, "server", fork, "child 2", parent="server")
+    story.call(5, "server", "fork", returns_ms=6, result=second)
+    story.process(12, "server", fork, "child 2", parent="server")
     story.call(20, "server", "exit", "0", process="child 1", returns=False)
     story.process(20.5, "server", end, "child 1", parent="server", exit_status=0)
     story.call(30, "server", "exit", "7", process="child 2", returns=False)
@@ -264,8 +264,8 @@ def test_a_child_is_told_from_its_birth_to_its_reaping(new_story: type[Story]) -
     story.process(70, "server", reap, "child 2", parent="server")
     assert page(story) == [
         "fork() = child 1",
+        "fork()",
         "child 2: begins",
-        "fork() = child 2",
         "child 1: exits (a zombie)",
         "child 2: exits, status 7",
         "child 2: is a zombie now",
