@@ -337,7 +337,7 @@ class Session:
             self._changed.wait_for(
                 lambda: (
                     self._is_in(role, state, connection)
-                    or self._tracker.doubt(role, connection)
+                    or self._tracker.is_hopeless(role, connection)
                     or self._lab_fault()
                 ),
                 timeout_s,

@@ -92,6 +92,29 @@ class InferredEndpoint:
         """
         return self.passive is not False and not self.fast_open and _S.SYN_RECEIVED in self.states
 
+    @property
+    def with_unsent_fin(self) -> frozenset[TcpState]:
+        """Where it may be, should it have called close() unseen.
+
+        RFC 9293 3.10.4 has the FIN wait behind the data.
+        """
+        if self.lost or self.seq.fin_seq is not None or not self.seq.may_hold_fin:
+            return self.states
+        return self.states.union(
+            TABLE[state, Stimulus.CLOSE].next_state(passive=True)
+            for state in self.states & {_S.ESTABLISHED, _S.CLOSE_WAIT}
+        )
+
+    def accepted(self) -> Observed:
+        """accept() gave it to a process: it is open, but for a child that took data with its SYN.
+
+        Linux: inet_csk_accept() in inet_connection_sock.c.
+        """
+        opened = self.states - {_S.SYN_RECEIVED}
+        if self.lost or not opened or not self._may_ignore_ack:
+            return self._unmoved()
+        return Observed(replace(self, states=opened), opened)
+
     def _unmoved(self) -> Observed:
         return Observed(self, self.states)
 
@@ -171,8 +194,16 @@ class InferredEndpoint:
         # edge (tcp_acceptable_seq() in tcp_output.c); a RST without ACK repeats what it answers.
         active = segment.ack is not None and segment.ack == seq.last_ack_sent
         if segment.seq == seq.snd_nxt or (active and seq.iss < segment.seq <= seq.snd_nxt):
-            return self._show([Stimulus.ABORT])
+            closing = self._perhaps_closing()
+            moved = closing.endpoint._show([Stimulus.ABORT])
+            return replace(moved, shown=self.states, steps=(*closing.steps, *moved.steps))
         return self._unmoved()
+
+    def _perhaps_closing(self) -> Observed:
+        """The same, where its FIN may be waiting."""
+        states = self.with_unsent_fin
+        steps = (Step(self.states, states, Stimulus.CLOSE),) if states != self.states else ()
+        return Observed(replace(self, states=states), self.states, steps)
 
     def was_gone(self, reset: Segment) -> Observed:
         """``reset`` answers what it seemed to take, before which it was as here.
@@ -302,13 +333,11 @@ class InferredEndpoint:
         endpoint = replace(self, seq=taken)
         if self._may_ignore_ack:
             return endpoint._accept_or_ignore(word)
-        if _S.ESTABLISHED in self.states and Stimulus.FIN in word and self.seq.may_hold_fin:
-            # It may have called close() unseen: RFC 9293 3.10.4 has the FIN wait behind the data.
-            closing = self.states | {_S.FIN_WAIT_1}
-            step = Step(self.states, closing, Stimulus.CLOSE)
-            observed = replace(endpoint, states=closing)._apply(word)
-            return replace(observed, shown=self.states, steps=(step, *observed.steps))
-        return endpoint._apply(word)
+        if Stimulus.FIN not in word:
+            return endpoint._apply(word)
+        closing = self._perhaps_closing()
+        moved = replace(endpoint, states=closing.endpoint.states)._apply(word)
+        return replace(moved, shown=self.states, steps=(*closing.steps, *moved.steps))
 
     def _accept_or_ignore(self, word: list[Stimulus]) -> Observed:
         """Applies what opens it or else is ignored. Once more is a step: it may be this one."""
@@ -326,9 +355,10 @@ class InferredEndpoint:
         rcv_nxt, (_, edge) = self.seq.rcv_nxt, self.seq.window
         assert rcv_nxt is not None
         if self._accepts_reset(segment):
-            observed = self._apply([Stimulus.RST])
+            closing = self._perhaps_closing()
+            observed = closing.endpoint._apply([Stimulus.RST])
             if _S.TIME_WAIT not in self.states or not observed.steps:
-                return observed
+                return replace(observed, shown=self.states, steps=(*closing.steps, *observed.steps))
             # Linux: tcp_rfc1337 decides, in tcp_timewait_state_process() in tcp_minisocks.c.
             (step,) = observed.steps
             after = step.after | {_S.TIME_WAIT}

@@ -93,6 +93,8 @@ class History:
             return self._bound(claim)
         if claim.witness in self.bounds:
             return self._with_doubt(claim)._unbound(claim.witness).admit(claim, alone=alone)
+        if self._left_no_time_wait(claim):
+            return self._without_time_wait(claim)
         place = self.cursor(claim.witness)
         for index in range(max(place, 0), len(self.steps)):
             step = self.steps[index]
@@ -101,6 +103,32 @@ class History:
             if claim.states <= step.states and (index > place or step.states == claim.states):
                 return self._confirm(index, claim)
         return self._extend(claim, alone=alone)
+
+    def _left_no_time_wait(self, claim: Claim) -> bool:
+        """Whether the TIME-WAIT that others conclude never was, since it is gone at the next look.
+
+        Linux: tcp_time_wait() in tcp_minisocks.c has no more of them than tcp_max_tw_buckets.
+        """
+        if claim.states != {TcpState.CLOSED} or claim.since_ns is None or self._settled_by(claim):
+            return False
+        last = self.last
+        seen = claim.witness in last.witnesses or last.basis is Basis.REPORTED
+        in_time = claim.since_ns - _LATE_NS <= last.t_ns
+        return last.states == {TcpState.TIME_WAIT} and not seen and in_time
+
+    def _without_time_wait(self, claim: Claim) -> History:
+        closed = replace(
+            self.last,
+            states=claim.states,
+            basis=claim.basis,
+            witnesses=frozenset({claim.witness}),
+            evidence=(*self.last.evidence, claim.evidence),
+        )
+        place = len(self.steps) - 1
+        cursors = {w: min(at, place - 1) for w, at in self.cursors.items()}
+        return replace(
+            self, steps=(*self.steps[:-1], closed), cursors={**cursors, claim.witness: place}
+        )
 
     def outlived_by(self, claim: Claim) -> bool:
         """Whether others saw the end, and the claim is of a state that it did not pass since."""
@@ -132,7 +160,7 @@ class History:
         place = len(self.steps) - 1
         while self.steps[place].doubted_by == witness and not self.steps[place].witnesses:
             place -= 1
-        if self.steps[place].states == left:  # nothing has moved
+        if self.steps[place].states == left <= (doubt.before or frozenset()):  # nothing has moved
             return replace(free, steps=self.steps[: place + 1])
         return free.admit(replace(doubt, states=left))
 

@@ -21,6 +21,7 @@ from tcpwatch.model.events import (
     KERNEL,
     TABLE,
     WIRE,
+    CallPhase,
     Event,
     Gap,
     KernelNoted,
@@ -152,14 +153,10 @@ class Tracker:
             return Happening(event)
         side = connection.side(sample.local)
         state = sample.state
-        if state is None:
-            # Gone may mean CLOSED, or that a request socket's listener is all that is left.
-            rest = side.history.steps[max(side.history.cursor(TABLE), 0) :]
-            back = any(step.states == {TcpState.LISTEN} for step in rest[1:])
-            state = TcpState.LISTEN if back else TcpState.CLOSED
+        states = self._gone(side) if state is None else frozenset({state})
         claim = Claim(
             TABLE,
-            frozenset({state}),
+            states,
             event.t_ns,
             event.id,
             Basis.REPORTED,
@@ -168,13 +165,35 @@ class Tracker:
         moves = self._admit(connection, side, claim)
         return Happening(event, connection.number, side.role, moves=tuple(moves))
 
+    def _gone(self, side: SideTrack) -> frozenset[TcpState]:
+        """What it means that the table has it no more.
+
+        CLOSED, or that a request socket's listener is all that is left: a RST tells, on the wire.
+        """
+        place = max(side.history.cursor(TABLE), 0)
+        if any(step.states == {TcpState.LISTEN} for step in side.history.steps[place + 1 :]):
+            return frozenset({TcpState.LISTEN})
+        request = place > 0 and side.history.steps[place].states == {TcpState.SYN_RECEIVED}
+        if (
+            request
+            and side.inferred.passive is not False
+            and WIRE not in side.able(self._attending)
+        ):
+            return frozenset({TcpState.LISTEN, TcpState.CLOSED})
+        return frozenset({TcpState.CLOSED})
+
     def _call(self, event: Event) -> Happening:
-        number = None
         call = event.payload
-        if isinstance(call, UserCall) and call.local and call.remote:
-            connection = self._by_tuple.get(FourTuple(call.local, call.remote))
-            number = connection.number if connection else None
-        return Happening(event, number, event.vantage.side)
+        if not (isinstance(call, UserCall) and call.local and call.remote):
+            return Happening(event, None, event.vantage.side)
+        connection = self._by_tuple.get(FourTuple(call.local, call.remote))
+        if connection is None:
+            return Happening(event, None, event.vantage.side)
+        moves: list[Move] = []
+        if call.call == "accept" and call.phase is CallPhase.RETURNED and call.errno is None:
+            side = connection.side(call.local)
+            moves = self._inferred(event, connection, side, side.inferred.accepted(), 0)
+        return Happening(event, connection.number, event.vantage.side, moves=tuple(moves))
 
     def _gap(self, event: Event) -> Happening:
         """A witness that lost evidence no longer counts; where it was the last, belief widens."""
@@ -349,13 +368,17 @@ class Tracker:
         return open_end.after if open_end else Belief(side.history.last.states)
 
     def doubt(self, role: str, number: int | None = None) -> str | None:
-        """Why that end's state may stay unknown however long one waits; None where it need not."""
+        """Why that end's state is unknown, or may be; None where it is not."""
         if not self._attending:
             return "no witness is there to see"
         side = self._side(role, number)
         if side is not None and side.open_end(self._attending) is not None:
             return f"{' and '.join(sorted(self._attending))} alone cannot tell"
         return None
+
+    def is_hopeless(self, role: str, number: int | None = None) -> bool:
+        """Whether it stays unknown however long one waits: a segment may yet tell the wire."""
+        return WIRE not in self._attending and self.doubt(role, number) is not None
 
     def _side(self, role: str, number: int | None) -> SideTrack | None:
         for connection in reversed(self._connections):

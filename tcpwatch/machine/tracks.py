@@ -200,6 +200,12 @@ class SideTrack:
     def open_end(self, attending: frozenset[str]) -> Transition | None:
         """The ambiguity that last words leave when no other witness can settle it."""
         last = self.history.last
+        unsent = self.inferred.with_unsent_fin
+        if self.able(attending) == {WIRE} and last.states == self.inferred.states < unsent:
+            # Nothing has come of it yet.
+            return Transition(
+                Belief(last.states), Belief(unsent), last.t_ns, "", last.basis, (), ()
+            )
         doubts = [doubt for doubt in self.history.bounds.values() if self.history.is_open(doubt)]
         if not doubts or self.able(attending) - {doubt.witness for doubt in doubts}:
             return None

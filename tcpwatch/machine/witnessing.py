@@ -12,10 +12,14 @@ from tcpwatch.tcp.state import TcpState
 SLACK_NS = 10_000_000
 """How far two witnesses' clocks of one step may lie apart: a preempted thread stamps late."""
 
+COOKIE = "a SYN cookie leaves no request socket"
 TOO_SHORT = "shorter than its polling interval"
 NO_SEGMENT = "no segment shows it"
 LOCAL = "it never left its host"
 HEEDED = "cannot tell whether the segment is heeded"
+
+
+_UNOPENED = frozenset({TcpState.CLOSED, TcpState.LISTEN})
 
 
 def blind_spot(history: History, index: int, witness: str, end_ns: int) -> str | None:
@@ -69,6 +73,8 @@ def _table_blind_spot(history: History, index: int, end_ns: int) -> str | None:
     for witness, since_ns in step.missed_since:
         if witness == TABLE and since_ns - step.t_ns <= SLACK_NS:
             return TOO_SHORT
+    if step.states == {TcpState.SYN_RECEIVED} and history.steps[index - 1].states <= _UNOPENED:
+        return COOKIE
     if index > history.cursor(TABLE):
         if end_ns - step.t_ns <= SLACK_NS:
             return "observation ended before its next poll"
