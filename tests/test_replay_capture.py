@@ -79,6 +79,12 @@ def test_a_capture_is_known_by_its_content(name: str, folder: Path) -> None:
     assert " > ".join(active["path"]) == ACTIVE
     assert (active["role"], active["address"], active["port"]) == ("active", "10.0.0.1", 40000)
     assert (connection["closed_by"], connection["close_reason"]) == ("active", "fin")
+    assert connection["zeek"] == {
+        "conn_state": "SF",
+        "history": "ShADaFf",
+        "originator": "active",
+    }
+    assert connection["wireshark"] == {"completeness": 31}
     assert [segment["sent_ns"] for segment in connection["segments"]] == [
         ms * MS for ms in range(9)
     ]

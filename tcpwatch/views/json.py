@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from tcpwatch.machine.completeness import completeness
+from tcpwatch.machine.zeek import zeek_connections
 from tcpwatch.model.events import CallPhase, Event, Measured, UserCall
 from tcpwatch.model.timeline import (
     Belief,
@@ -31,6 +33,7 @@ Document = dict[str, object]
 def run_document(judged: Judged) -> Document:
     """One run as the document of its own file; times are integer nanoseconds from its start."""
     record, timeline = judged.record, judged.timeline
+    captured = record.lab.get("kind") == "capture"
     return {
         "schema": SCHEMA,
         "scenario": record.scenario,
@@ -40,7 +43,10 @@ def run_document(judged: Judged) -> Document:
         "end_ns": record.end_ns or timeline.end_ns,
         "lab": dict(record.lab),
         "sources": [dict(source) for source in record.sources],
-        "connections": [_connection(connection) for connection in timeline.connections],
+        "connections": [
+            _connection(connection) | (_as_others_see(connection) if captured else {})
+            for connection in timeline.connections
+        ],
         "calls": _calls(timeline.events),
         "processes": [_process(life) for life in lives(timeline.events)],
         "measurements": _measurements(timeline.events),
@@ -68,6 +74,19 @@ def _connection(connection: Connection) -> Document:
         "close_reason": connection.close_reason,
         "endpoints": [_endpoint(endpoint) for endpoint in connection.endpoints],
         "segments": [_segment(trace) for trace in connection.segments],
+    }
+
+
+def _as_others_see(connection: Connection) -> Document:
+    """What Zeek and Wireshark say of it. If they make several of it, ``later`` has the others."""
+    first, *later = [
+        {"conn_state": one.conn_state, "history": one.history, "originator": one.originator}
+        for one in zeek_connections(connection)
+    ]
+    stream, *streams = [{"completeness": bits} for bits in completeness(connection)]
+    return {
+        "zeek": first | ({"later": later} if later else {}),
+        "wireshark": stream | ({"later": streams} if streams else {}),
     }
 
 

@@ -33,6 +33,7 @@ MAGICS = {
     struct.pack(order + "I", magic): (order, magic) for magic in _KINDS for order in (">", "<")
 }
 _HEADER_LEN = 24
+_SECOND = 1_000_000_000  # a part of a second that is none is taken for the end of that second
 _LINK_BITS = 0x03FFFFFF  # above them: the length of the frame check sequence
 
 
@@ -109,7 +110,7 @@ class Pcap:
             at + header.record_len,
             captured,
             np.maximum(one, other),
-            seconds * 1_000_000_000 + parts * header.nanoseconds,
+            seconds * _SECOND + np.minimum(parts * header.nanoseconds, _SECOND - 1),
             np.full(len(at), header.link, dtype=np.int64),
         )
 

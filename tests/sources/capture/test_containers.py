@@ -78,6 +78,11 @@ def test_old_pcaps_have_their_lengths_the_other_way_round() -> None:
         assert frames_of(pcap(frames, version=version)).frames == as_read(frames)
 
 
+def test_a_part_of_a_second_that_is_none_stays_in_its_second() -> None:
+    written = replaced(pcap([Frame(5 * SECOND, b"a")]), 24 + 4, 2**32 - 1)
+    assert frames_of(written).frames == [Frame(6 * SECOND - 1, b"a", 1)]
+
+
 def test_the_frame_check_sequence_is_no_part_of_the_link_type() -> None:
     written = bytearray(pcap([Frame(0, b"a")]))
     written[23] = 0x30
