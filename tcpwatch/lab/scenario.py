@@ -38,7 +38,9 @@ TOPICS = {
 }
 """The topics in the order in which they are listed and played, each in words; others come last."""
 
-_WIRE_VERBS = "wire"
+_OF_NAMESPACES = frozenset({"wire", "sysctl", "sockets", "entry", "counter", "destroy"})
+"""The verbs that the lab on the loopback has not: who uses one needs namespaces."""
+
 # "client 2": of the second connection; "every client": of each.
 _ROLE = re.compile(r"(every )?(client|server)|(client|server) [1-9]\d*")
 
@@ -216,7 +218,7 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
             needs = _needs(path, node, value)
         elif name == "SLOW":
             slow = _slow(path, node, value)
-    if not needs and _uses_wire(tree):
+    if not needs and _uses_namespaces(tree):
         needs = ("namespaces",)
     return Scenario(
         path.stem.replace("_", "-"),
@@ -272,9 +274,9 @@ def _slow(path: Path, node: ast.expr, value: object) -> str:
     return value.strip()
 
 
-def _uses_wire(tree: ast.Module) -> bool:
+def _uses_namespaces(tree: ast.Module) -> bool:
     return any(
-        isinstance(node, ast.Attribute) and node.attr == _WIRE_VERBS for node in ast.walk(tree)
+        isinstance(node, ast.Attribute) and node.attr in _OF_NAMESPACES for node in ast.walk(tree)
     )
 
 
