@@ -70,6 +70,16 @@ def test_a_connect_without_a_port_is_told_and_is_no_connection() -> None:
     assert len(run["connections"]) == 6
 
 
+def test_where_no_room_is_left_in_time_wait_the_path_has_none() -> None:
+    paths = [
+        end["path"][-2:]
+        for connection in document("time-wait-bucket-overflow")["connections"]
+        for end in connection["endpoints"]
+        if end["role"] == "client"
+    ]
+    assert paths == [["FIN-WAIT-2", "TIME-WAIT"], ["FIN-WAIT-2", "CLOSED"]]
+
+
 def test_the_administrators_call_is_the_cause_of_the_end() -> None:
     (connection,) = document("socket-destroyed")["connections"]
     ends = {end["role"]: end["transitions"][-1] for end in connection["endpoints"]}

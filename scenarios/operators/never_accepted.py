@@ -19,7 +19,6 @@ def play(lab: Lab) -> None:
     listener = lab.listen(backlog=8)
     client = lab.program(lab.client).socket()
     client.connect(listener.address)
-    lab.wait(client="ESTABLISHED", server="ESTABLISHED")
     client.send(b"request")
     client.close()
     lab.wait(client="FIN-WAIT-2", server="CLOSE-WAIT")

@@ -34,7 +34,7 @@ def play(lab: Lab) -> None:
             agreed = answer.option(option) is not None
             lab.measured(name, "agreed" if agreed else "lost", case)
             lab.check(agreed == (cookies == 0), f"{name} with {case}: {agreed}")
-        lab.wait(client="ESTABLISHED", server="ESTABLISHED")
         listener.accept()
+        lab.wait(client="ESTABLISHED", server="ESTABLISHED")
     sent = lab.server.counter("SyncookiesSent"), lab.server.counter("SyncookiesRecv")
     lab.check(sent == (1, 1), f"the server sent and took {sent} cookies")
