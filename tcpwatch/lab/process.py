@@ -355,7 +355,8 @@ class Program(Process):
 
         self._switchboard.until(lambda: true() or ended(), f"{self.name} {what}")
         if not true():
-            raise ProcessDied(self.name, self._line.ending or Ending())
+            # Both may be known by now: why it ended is the better story.
+            raise self._switchboard.fault or ProcessDied(self.name, self._line.ending or Ending())
 
 
 class Terminal:
