@@ -87,8 +87,11 @@ class History:
         """How far along the path a witness has been; -1 where it has not spoken yet."""
         return self.cursors.get(witness, -1)
 
-    def admit(self, claim: Claim, *, alone: bool = False) -> History:
-        """This history with one more claim. ``alone``: no other witness could have filled a gap."""
+    def admit(self, claim: Claim, *, alone: bool = False, fast: bool = False) -> History:
+        """This history with one more claim. ``alone``: no other witness could have filled a gap.
+
+        ``fast``: no segment takes time, so between two looks there may have been any states.
+        """
         if len(claim.states) > 1:
             return self._bound(claim)
         if claim.witness in self.bounds:
@@ -102,7 +105,11 @@ class History:
                 continue  # it came from elsewhere: the end, not the beginning, is CLOSED
             if claim.states <= step.states and (index > place or step.states == claim.states):
                 return self._confirm(index, claim)
-        return self._extend(claim, alone=alone)
+        extended = self._extend(claim, alone=alone)
+        if not (alone and fast) or extended.last is self.last:
+            return extended
+        steps = (*extended.steps[:-1], replace(extended.last, gap=True))
+        return replace(extended, steps=steps)
 
     def _left_no_time_wait(self, claim: Claim) -> bool:
         """Whether the TIME-WAIT that others conclude never was, since it is gone at the next look.
@@ -164,8 +171,13 @@ class History:
             return replace(free, steps=self.steps[: place + 1])
         return free.admit(replace(doubt, states=left))
 
-    def withdraw(self, witness: str, segments: Collection[int]) -> History | None:
-        """Without what the witness alone took these segments for; None where others saw it too."""
+    def withdraw(
+        self, witness: str, segments: Collection[int], states: frozenset[TcpState]
+    ) -> History | None:
+        """Without what the witness alone took these segments for; None where others saw it too.
+
+        ``states`` is what it believed before them.
+        """
         steps = list(self.steps)
         if any(step.segment in segments and step.witnesses - {witness} for step in steps):
             return None
@@ -175,7 +187,7 @@ class History:
             steps.pop()
         history = replace(self, steps=tuple(steps))
         doubt = self.bounds.get(witness)
-        if doubt is not None and doubt.segment in segments:
+        if doubt is not None and doubt.segment in segments and doubt.states != states:
             history = history._unbound(witness)
         place = min(self.cursor(witness), len(steps) - 1)
         return replace(history, cursors={**self.cursors, witness: place})

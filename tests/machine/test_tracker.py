@@ -258,6 +258,15 @@ def test_a_syn_ack_that_finds_nobody_opens_nothing() -> None:
     assert bench.timeline.findings == ()
 
 
+def test_what_a_reset_answers_leaves_the_doubt_that_was_before_it() -> None:
+    """TCP_REPAIR closed it unseen; whether it had been open, the wire alone cannot know."""
+    bench = Bench(WIRE)
+    bench.handshake()
+    bench.wire("client", "PA 1:5(4) ack 1")
+    bench.wire("server", "R 1:1(0)")
+    assert bench.path("server") == ("LISTEN > SYN-RECEIVED > SYN-RECEIVED or ESTABLISHED > CLOSED")
+
+
 def test_data_for_a_request_that_timed_out_opens_nothing() -> None:
     bench = Bench(TABLE, WIRE)
     bench.wire("client", "S 0:0(0)")
@@ -461,8 +470,10 @@ def test_a_segment_seen_midway_was_sent_and_perhaps_arrived() -> None:
     ):
         bench.feed(SegmentSeen(number, Point.MIDWAY, src, dst, parse_segment(text)), WIRE)
 
-    assert bench.path("client") == "CLOSED > SYN-SENT > ESTABLISHED"
+    assert bench.path("client") == "CLOSED > SYN-SENT > SYN-SENT or ESTABLISHED"
     assert bench.path("server") == "LISTEN > SYN-RECEIVED"
+    (connection,) = bench.timeline.connections
+    assert [each.fate for each in connection.segments] == ["delivered", "unknown"]
 
 
 def test_an_injected_segment_of_no_connection_begins_none() -> None:
