@@ -170,15 +170,13 @@ class Tracker:
 
         CLOSED, or that a request socket's listener is all that is left: a RST tells, on the wire.
         """
-        place = max(side.history.cursor(TABLE), 0)
-        if any(step.states == {TcpState.LISTEN} for step in side.history.steps[place + 1 :]):
-            return frozenset({TcpState.LISTEN})
-        request = place > 0 and side.history.steps[place].states == {TcpState.SYN_RECEIVED}
-        if (
-            request
-            and side.inferred.passive is not False
-            and WIRE not in side.able(self._attending)
-        ):
+        steps, place = side.history.steps, max(side.history.cursor(TABLE), 0)
+        for step in steps[place + 1 :]:
+            if step.states in ({TcpState.LISTEN}, {TcpState.CLOSED}):
+                return step.states
+        received = place > 0 and steps[place].states == {TcpState.SYN_RECEIVED}
+        called = place > 0 and TcpState.SYN_SENT in steps[place - 1].states
+        if received and not called and WIRE not in side.able(self._attending):
             return frozenset({TcpState.LISTEN, TcpState.CLOSED})
         return frozenset({TcpState.CLOSED})
 
@@ -326,7 +324,8 @@ class Tracker:
 
     def _admit(self, connection: ConnectionTrack, side: SideTrack, claim: Claim) -> list[Move]:
         before = side.history
-        side.history = before.admit(claim, alone=side.able(self._attending) <= {TABLE})
+        alone = side.able(self._attending) <= {TABLE}
+        side.history = before.admit(claim, alone=alone, fast=side.is_local)
         since_ns = claim.t_ns if claim.since_ns is None else claim.since_ns
         return self._moves(connection, side, before, since_ns)
 

@@ -100,7 +100,7 @@ class SideTrack:
             answered = self._answered(segment)
             if answered and answered[0].moved:
                 told = {*(each.n for each in answered), *self.resets}
-                left = self.history.withdraw(WIRE, told)
+                left = self.history.withdraw(WIRE, told, answered[0].before.states)
                 if left is not None:
                     self.history = left
                     return answered[0].before.was_gone(segment)
