@@ -1,4 +1,4 @@
-"""Captures of others, with what Zeek and Wireshark say of each connection.
+"""Captures of others, with what Zeek, Wireshark and the kernel itself said of each connection.
 
 They stand beside the checkout (`../shared/captures`). Where we differ, a reason stands here, and a
 reason that explains nothing fails too.
@@ -20,9 +20,11 @@ from tcpwatch.machine.completeness import completeness
 from tcpwatch.machine.verdict import judge
 from tcpwatch.machine.zeek import zeek_connections
 from tcpwatch.model.identity import canonical_ip
-from tcpwatch.model.timeline import Endpoint, Timeline
+from tcpwatch.model.timeline import Connection, Endpoint, Timeline
 from tcpwatch.outputs import tracker_of
 from tcpwatch.replaying import read_file
+from tcpwatch.tcp.state import TcpState
+from tests.agreement import agrees
 from tests.sources.capture.reading import SHARED
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +57,7 @@ def lines(name: str) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, text)
 
 
-PUBLIC = list(lines("public.jsonl"))
+PUBLIC, KERNEL = list(lines("public.jsonl")), list(lines("kernel.jsonl"))
 
 
 @cache
@@ -130,3 +132,42 @@ def test_wireshark_says_the_same(reference: dict[str, Any]) -> None:
         ours - theirs,
         theirs - ours,
     )
+
+
+# ---------------------------------------------------------------------- the kernel's own path
+
+OUT_OF_WINDOW = (
+    "the last RST is not at RCV.NXT, and in TIME-WAIT Linux heeds no other "
+    "(tcp_timewait_state_process() in tcp_minisocks.c): no segment shows the end"
+)
+PROCESS_ENDED = (
+    "the RST lies beyond the window, so Linux does not heed it: the state ended with the process, "
+    "and no segment shows that"
+)
+KERNEL_DIFFERS = {
+    "rcv-ack-time-wait-using-shutdown-middle-ipv4.ipv4.pcap": OUT_OF_WINDOW,
+    "rcv-ack-time-wait-using-shutdown-outside-left-ipv4.ipv4.pcap": OUT_OF_WINDOW,
+    "rcv-fin-time-wait-using-shutdown-right-edge-ipv4.ipv4.pcap": OUT_OF_WINDOW,
+    "rcv-rst-ack-time-wait-using-shutdown-outside-right-insecure-ipv4.ipv4.pcap": OUT_OF_WINDOW,
+    "rcv-rst-fin-wait-2-right-edge-insecure-ipv4.ipv4.pcap": PROCESS_ENDED,
+    "rcv-rst-fin-wait-2-right-edge-insecure-ipv6.ipv6.pcap": PROCESS_ENDED,
+}
+
+
+def local_end(connections: list[Connection], reference: dict[str, Any]) -> Endpoint:
+    """The end that was the kernel's, in the first of these connections that has it; used up."""
+    local = address(*reference["local"].rsplit(" ", 1))
+    remote = address(*reference["remote"].rsplit(" ", 1))
+    found = next(one for one in connections if {*map(address_of, one.endpoints)} == {local, remote})
+    connections.remove(found)
+    return next(one for one in found.endpoints if address_of(one) == local)
+
+
+@pytest.mark.parametrize("reference", KERNEL, ids=map(name_of, KERNEL))
+def test_the_kernel_went_the_same_way(reference: dict[str, Any]) -> None:
+    connections = list(replayed(SHARED / "kernel" / name_of(reference)).connections)
+    agreed = [
+        agrees(local_end(connections, one).path, [TcpState.parse(name) for name in one["path"]])
+        for one in reference["connections"]
+    ]
+    assert all(agreed) == (reason_in(KERNEL_DIFFERS, name_of(reference)) is None)

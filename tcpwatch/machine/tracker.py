@@ -37,10 +37,10 @@ from tcpwatch.model.events import (
 )
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.timeline import Basis, Belief, Happening, Move, Timeline
+from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.state import TcpState
 
 _OPENING = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECEIVED})
-_RESTING = frozenset({TcpState.CLOSED, TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.SYN_SENT})
 
 
 class Tracker:
@@ -104,16 +104,29 @@ class Tracker:
         if seen.point is not Point.DELIVERED:
             trace.sent_ns, trace.raw = event.t_ns, seen.raw
             if not seen.injected:
+                for arrived in source.arrived_before(seen.segment):
+                    moves += self._arrive(event, connection, source, arrived.n, arrived.segment)
+                source.spoke_ns = event.t_ns
                 observed = source.sent(seen.segment, seen.n)
                 trace.retransmission = observed.retransmission
                 moves += self._inferred(event, connection, source, observed, seen.n)
-        if seen.point is not Point.SENT:
-            trace.delivered_ns, role = event.t_ns, target.role
-            observed = target.got(seen.segment, seen.n)
-            if seen.segment.syn:
-                target.peer_syn = seen.n
-            moves += self._inferred(event, connection, target, observed, seen.n)
+        if seen.point is Point.MIDWAY:
+            trace.midway = True
+            target.sees_coming(seen.n, seen.segment, event)
+        elif seen.point is Point.DELIVERED:
+            role = target.role
+            moves += self._arrive(event, connection, target, seen.n, seen.segment)
         return Happening(event, connection.number, role, connection.frozen(trace), tuple(moves))
+
+    def _arrive(
+        self, event: Event, connection: ConnectionTrack, target: SideTrack, n: int, segment: Segment
+    ) -> list[Move]:
+        """Segment ``n`` has arrived, as ``event`` tells."""
+        self._by_segment[n][1].delivered_ns = event.t_ns
+        observed = target.got(segment, n)
+        if segment.syn:
+            target.peer_syn = n
+        return self._inferred(event, connection, target, observed, n)
 
     def _fate(self, event: Event, fate: SegmentFate) -> Happening:
         known = self._by_segment.get(fate.n)
@@ -219,7 +232,7 @@ class Tracker:
         if seen.segment.syn and seen.segment.ack is None and not seen.injected:
             inferred = connection.side(sender.local).inferred
             # While the other end still holds the old connection, a SYN only draws a challenge.
-            at_rest = all(side.inferred.states <= _RESTING for side in connection.sides)
+            at_rest = all(side.may_rest for side in connection.sides)
             if inferred.seq.iss not in (None, seen.segment.seq) and at_rest:
                 return self._open_by_segment(sender, seen, t_ns)
         return connection

@@ -7,16 +7,18 @@ Must not know how an event reached it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from tcpwatch.machine.endpoint import InferredEndpoint, Observed
+from tcpwatch.machine.arrivals import Underway, is_news, proven_by
+from tcpwatch.machine.endpoint import InferredEndpoint, Observed, Step
 from tcpwatch.machine.reconcile import History
 from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.machine.table import edges
 from tcpwatch.machine.witnessing import LOCAL, blind_spot
-from tcpwatch.model.events import KERNEL, TABLE, WIRE, Fate, SegmentSeen
+from tcpwatch.model.events import KERNEL, TABLE, WIRE, Event, Fate, SegmentSeen
 from tcpwatch.model.identity import ConnectionId, FourTuple, SocketAddress
 from tcpwatch.model.timeline import (
+    Basis,
     Belief,
     Connection,
     Endpoint,
@@ -30,6 +32,12 @@ from tcpwatch.tcp.seq import SeqNumber
 from tcpwatch.tcp.state import TcpState
 
 _ORDER = (KERNEL, TABLE, WIRE)
+RESTING = frozenset({TcpState.CLOSED, TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.SYN_SENT})
+"""Where a SYN may begin a connection, or the end is beginning one itself."""
+
+_FIN_AGAIN_NS = 10_000_000_000
+"""By when a FIN that was not acknowledged is sent again: RFC 6298 2.1 begins with a second."""
+
 _TIME_WAIT_NS = 59_000_000_000  # Linux: TCP_TIMEWAIT_LEN is 60 s, on a timer wheel (tcp.h)
 
 
@@ -45,17 +53,21 @@ class SegmentTrack:
     delivered_ns: int | None = None
     retransmission: bool = False
     copy_of: int | None = None
+    midway: bool = False  # seen on its way: whether it arrived must be told by its receiver
     marks: list[tuple[int, Fate]] = field(default_factory=list)
     raw: bytes = b""
 
     @property
     def fate(self) -> str:
-        """The interface's word: delivered, dropped, duplicated (the copy of another) or lost."""
+        """The interface's word: delivered, dropped, duplicated (the copy of another) or lost.
+
+        Or unknown, where it was seen only on its way.
+        """
         if self.delivered_ns is not None:
             return "duplicated" if self.copy_of is not None else "delivered"
         if any(fate is Fate.DROPPED for _, fate in self.marks):
             return "dropped"
-        return "lost"
+        return "unknown" if self.midway else "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,33 @@ class Received:
     ack: SeqNumber | None
     before: InferredEndpoint
     moved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Perhaps:
+    """What a segment under way would do, had it arrived."""
+
+    underway: Underway
+    stimulus: Stimulus
+
+    def transition(
+        self, before: frozenset[TcpState], states: frozenset[TcpState], silent_ns: int
+    ) -> Transition:
+        """The doubt of it; or, had it not arrived, its receiver would have spoken since."""
+        after, basis, cause = states, Basis.INFERRED, ""
+        silent = silent_ns >= _FIN_AGAIN_NS
+        if silent and self.stimulus is Stimulus.ACK_OF_FIN and len(states - before) == 1:
+            after, basis, cause = states - before, Basis.ASSUMED, "its FIN was not sent again"
+        return Transition(
+            Belief(before),
+            Belief(after),
+            self.underway.t_ns,
+            cause,
+            basis,
+            (),
+            (self.underway.event,),
+            self.underway.n,
+        )
 
 
 @dataclass(slots=True)
@@ -82,6 +121,8 @@ class SideTrack:
     calls_told: bool = False
     received: list[Received] = field(default_factory=list)
     resets: list[int] = field(default_factory=list)  # what it answered to those
+    underway: list[Underway] = field(default_factory=list)  # to it, in the order they were seen
+    spoke_ns: int = 0  # when it last sent anything
 
     @property
     def isn(self) -> SeqNumber | None:
@@ -104,7 +145,18 @@ class SideTrack:
                 if left is not None:
                     self.history = left
                     return answered[0].before.was_gone(segment)
-        return self.inferred.sent(segment)
+        return self._sent_reset(segment) if segment.rst else self.inferred.sent(segment)
+
+    def _sent_reset(self, reset: Segment) -> Observed:
+        """Its own RST may have come before what is under way arrived, or after."""
+        possible, moved = self._perhaps_arrived()
+        if moved is None:
+            return self.inferred.sent(reset)
+        observed = replace(self.inferred, states=possible).sent(reset)
+        if not observed.steps:
+            return self.inferred.sent(reset)
+        perhaps = Step(self.inferred.states, possible, moved.stimulus)
+        return replace(observed, shown=self.inferred.states, steps=(perhaps, *observed.steps))
 
     def _answered(self, reset: Segment) -> list[Received]:
         """What came since that which the first of its RSTs answered, itself included.
@@ -121,6 +173,42 @@ class SideTrack:
             moved = bool(observed.steps)
             self.received.append(Received(n, segment.ack, self.inferred, moved))
         return observed
+
+    def sees_coming(self, n: int, segment: Segment, event: Event) -> None:
+        """Segment ``n`` is on its way to it."""
+        news = is_news(segment, self.underway, self.inferred.seq)
+        self.underway.append(Underway(n, event.id, event.t_ns, segment, news))
+
+    def arrived_before(self, answer: Segment) -> list[Underway]:
+        """What had arrived when it sent ``answer``; that is under way no more.
+
+        A RST among them had no effect, if it still sends anything but a RST.
+        """
+        if not self.underway:
+            return []
+        inferred = self.inferred
+        opening = inferred.passive is True and not inferred.fast_open
+        opening = opening and TcpState.SYN_RECEIVED in inferred.states
+        count = proven_by(answer, self.underway, inferred.seq, opening=opening)
+        arrived, self.underway = self.underway[:count], self.underway[count:]
+        return [each for each in arrived if answer.rst or not each.segment.rst]
+
+    def _perhaps_arrived(self) -> tuple[frozenset[TcpState], _Perhaps | None]:
+        """Where it may be, should what is under way have arrived, and what would take it there."""
+        endpoint, states, moved = self.inferred, self.inferred.states, None
+        for each in self.underway:
+            observed = endpoint.got(each.segment)
+            endpoint = observed.endpoint
+            if moved is None and observed.steps and not endpoint.states <= states:
+                moved = _Perhaps(each, observed.steps[0].stimulus)
+            states |= endpoint.states
+        return states, moved
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether a SYN with another number may begin another connection at this end."""
+        states, _ = self._perhaps_arrived()
+        return self.inferred.states <= RESTING or (bool(self.underway) and bool(states & RESTING))
 
     def able(self, attending: frozenset[str]) -> frozenset[str]:
         """Which of the witnesses can see it at all: what stays within a host passes no wire."""
@@ -190,16 +278,24 @@ class SideTrack:
         transitions = [
             self.transition(index, attending, end_ns) for index in range(1, len(history.steps))
         ]
-        open_end = self.open_end(attending)
+        open_end = self.open_end(attending, end_ns)
         if open_end is not None:
             transitions.append(open_end)
         return Endpoint(
             self.role, self.four_tuple.local, Belief(history.steps[0].states), tuple(transitions)
         )
 
-    def open_end(self, attending: frozenset[str]) -> Transition | None:
-        """The ambiguity that last words leave when no other witness can settle it."""
+    def open_end(self, attending: frozenset[str], end_ns: int | None = None) -> Transition | None:
+        """The ambiguity that last words leave when no other witness can settle it.
+
+        ``end_ns``: when observation ended, so that silence until then tells something too.
+        """
         last = self.history.last
+        possible, moved = self._perhaps_arrived()
+        if moved is not None and self.able(attending) == {WIRE} and last.states < possible:
+            states = possible | self.inferred.with_unsent_fin
+            silent_ns = 0 if end_ns is None else end_ns - max(moved.underway.t_ns, self.spoke_ns)
+            return moved.transition(last.states, states, silent_ns)
         unsent = self.inferred.with_unsent_fin
         if self.able(attending) == {WIRE} and last.states == self.inferred.states < unsent:
             # Nothing has come of it yet.

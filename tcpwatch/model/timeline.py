@@ -101,7 +101,7 @@ class SegmentTrace:
     ack: int | None
     sent_ns: int | None
     delivered_ns: int | None
-    fate: str  # delivered, dropped, duplicated, lost
+    fate: str  # delivered, dropped, duplicated, lost; unknown of one that a capture saw midway
     injected: bool = False
     retransmission: bool = False
     marks: tuple[tuple[int, Fate], ...] = ()  # what the wire did to it, and when

@@ -94,7 +94,8 @@ def _comment(trace: SegmentTrace, connection: Connection) -> str:
 def _arrival(trace: SegmentTrace) -> str:
     if trace.delivered_ns is not None:
         return _time("delivered", trace.delivered_ns)
-    return "dropped by the wire" if trace.fate == "dropped" else "never delivered"
+    fates = {"dropped": "dropped by the wire", "unknown": ""}
+    return fates.get(trace.fate, "never delivered")
 
 
 def _time(what: str, t_ns: int | None) -> str:

@@ -30,6 +30,7 @@ _PPP_PROTOCOLS: Final = {0x21: IPV4, 0x57: IPV6, 0x281: MPLS, 0x283: MPLS_MULTIC
 _FAMILIES: Final = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}  # Linux, and the BSDs
 _DEEPEST: Final = 16  # tags or labels; nobody nests more
 _PPI: Final = 192
+_COOKED, _COOKED_2 = 113, 276
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,16 @@ def find_packet(link: int, frame: bytes) -> Found:
     if reader is not None:
         return reader(frame, 0)
     return Unread(f"link type {link_name(link)}")
+
+
+def arrives_here(link: int, frame: bytes) -> bool:
+    """Whether the host that captured the frame was its receiver, as only Linux's cooked links tell.
+
+    Packet types of linux/if_packet.h: to us, broadcast, multicast; to others, sent by us.
+    """
+    if link == _COOKED:
+        return frame[:1] == b"\0" and frame[1:2] in (b"\0", b"\1", b"\2")
+    return link == _COOKED_2 and frame[10:11] in (b"\0", b"\1", b"\2")
 
 
 def link_name(link: int) -> str:
@@ -341,7 +352,7 @@ _READERS: Final[dict[int, _Reader]] = {
     104: _serial,
     105: _wifi,
     108: _loopback,
-    113: _cooked,
+    _COOKED: _cooked,
     119: _prism,
     127: _radiotap,
     129: _arcnet,
@@ -351,7 +362,7 @@ _READERS: Final[dict[int, _Reader]] = {
     204: _ppp_with_direction,
     228: _raw,
     229: _raw,
-    276: _cooked_2,
+    _COOKED_2: _cooked_2,
 }
 
 _NAMES: Final = {
@@ -372,7 +383,7 @@ _NAMES: Final = {
     107: "Frame Relay",
     108: "OpenBSD loopback",
     109: "OpenBSD encapsulated",
-    113: "Linux cooked",
+    _COOKED: "Linux cooked",
     117: "OpenBSD pflog",
     119: "IEEE 802.11 with Prism",
     122: "IP over Fibre Channel",
@@ -406,6 +417,6 @@ _NAMES: Final = {
     256: "Bluetooth LE",
     258: "macOS pktap",
     271: "vsock",
-    276: "Linux cooked, version 2",
+    _COOKED_2: "Linux cooked, version 2",
     290: "ETW",
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from tcpwatch.model.events import WIRE, MalformedSeen, Point, SegmentSeen, Vantage
@@ -15,7 +15,7 @@ from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.witness import Observation
 from tcpwatch.sources.capture.container import open_container
 from tcpwatch.sources.capture.decoder import Decoder, Held, Read
-from tcpwatch.sources.capture.link import Unread, link_name
+from tcpwatch.sources.capture.link import Unread, arrives_here, link_name
 from tcpwatch.sources.capture.octets import Octets
 from tcpwatch.tcp.header import Malformed, NotTcp
 
@@ -47,8 +47,9 @@ class Tally:
 
 
 class Capture:
-    """The segments in a capture, each seen once, midway between its ends.
+    """The segments in a capture, each seen midway between its ends, or where it arrives.
 
+    One that arrives has been sent too: it is both at once.
     ``keep_octets``: each segment's packet stays with it, for outputs that write packets.
     """
 
@@ -67,7 +68,7 @@ class Capture:
         return [link_name(link) for link, _ in self.tally.links.most_common()]
 
     def observations(self) -> Iterator[Observation]:
-        """Each segment, in the capture's order, at its time since 1970, which never goes back.
+        """Each segment seen, in the capture's order, at its time since 1970, which never goes back.
 
         Raises TcpwatchError where the capture breaks off, after all that came before.
         """
@@ -84,6 +85,9 @@ class Capture:
                     observed = self._observed(decoder, link, frame, wire_len, now_ns)
                     if observed is not None:
                         yield Observation(now_ns, _VANTAGE, observed)
+                    if isinstance(observed, SegmentSeen) and observed.point is Point.SENT:
+                        arrived = replace(observed, point=Point.DELIVERED, raw=b"")
+                        yield Observation(now_ns, _VANTAGE, arrived)
         finally:
             tally.incomplete = decoder.incomplete
             tally.dropped = self._container.dropped
@@ -108,7 +112,7 @@ class Capture:
                 tally.cut += packet.truncated
                 return SegmentSeen(
                     tally.segments,
-                    Point.MIDWAY,
+                    Point.SENT if arrives_here(link, frame) else Point.MIDWAY,
                     SocketAddress(packet.src_ip, packet.src_port),
                     SocketAddress(packet.dst_ip, packet.dst_port),
                     packet.segment,
