@@ -239,9 +239,32 @@ def _parser() -> argparse.ArgumentParser:
     _add_lab(run)
     _add_output(run)
 
-    replay = commands.add_parser("replay", help="show a recording (--jsonl) again")
-    replay.add_argument("file", nargs="+", metavar="FILE", help="a recording, or - for stdin")
+    replay = commands.add_parser(
+        "replay",
+        help="show a capture, or a recording (--jsonl) again",
+        description="Shows both ends' states from captures (pcap and pcapng, also packed with\n"
+        "gzip or zstd) and from recordings. Of a capture with many connections it counts which\n"
+        "went which way.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replay.add_argument(
+        "file", nargs="+", metavar="FILE", help="a capture or a recording, or - for stdin"
+    )
     replay.set_defaults(command=_replay)
+    way = replay.add_mutually_exclusive_group()
+    way.add_argument(
+        "--summary",
+        action="store_true",
+        default=None,
+        help="count the connections by the way they went, however few they are",
+    )
+    way.add_argument(
+        "--ladder",
+        dest="summary",
+        action="store_false",
+        help="draw the connections, however many they are",
+    )
     _add_output(replay)
 
     explain = commands.add_parser("explain", help="what a state or a transition means")
@@ -393,6 +416,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         colour=_colourful(),
         ascii_only=_only_ascii(),
         progress=_on_a_terminal(sys.stderr),
+        summary=getattr(arguments, "summary", None),
     )
 
 

@@ -19,6 +19,8 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import judge
+from tcpwatch.model.events import SegmentSeen
+from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
 from tcpwatch.session import Session, Sink
@@ -27,9 +29,13 @@ from tcpwatch.views import json as json_view
 from tcpwatch.views.canvas import shortened
 from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
 from tcpwatch.views.palette import in_ascii
+from tcpwatch.views.paths import summary_head, summary_lines
 from tcpwatch.views.runs import Run, Unplayed, run_line, table_lines
-from tcpwatch.views.summary import Lines, render
+from tcpwatch.views.summary import CAPTURE, Lines, render
 from tcpwatch.views.wording import Wording, escaped
+
+LADDERS_AT_MOST = 8
+"""Connections of a capture that are drawn; more are counted."""
 
 _STATUS = {
     Verdict.PASS: ExitCode.OK,
@@ -40,7 +46,10 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line asks for, beside what to play. ``jobs`` None: as many as are good."""
+    """What the command line asks for, beside what to play. ``jobs`` None: as many as are good.
+
+    ``summary``: count a replay's connections instead of drawing them; None: where they are many.
+    """
 
     options: Options = field(default_factory=Options)
     every: bool = False
@@ -55,6 +64,7 @@ class Settings:
     colour: bool = False
     ascii_only: bool = False
     progress: bool = False
+    summary: bool | None = None
 
     @property
     def silent(self) -> bool:
@@ -133,7 +143,9 @@ class Outputs:
         """A recording's events through the same tracker to the same sinks."""
         record, tracker = tracker_of(recording)
         held = io.StringIO()
-        sinks = self._sinks(held)
+        summary = self._settings.summary
+        many = _has_many(recording) if summary is None else summary
+        sinks = self._sinks(held, summarised=many)
         for sink in sinks:
             sink.begin(record)
         for event in recording.events:
@@ -154,13 +166,15 @@ class Outputs:
         """A file that is to be replayed could not be read, or not to its end."""
         self._errors.append(error)
 
-    def _sinks(self, held: io.StringIO) -> list[Sink]:
+    def _sinks(self, held: io.StringIO, *, summarised: bool = False) -> list[Sink]:
         """Where a run goes: its recording, and its ladder, which is held back where folded."""
         sinks: list[Sink] = [_RecordingSink(self._jsonl)] if self._jsonl else []
         if not self._settings.silent:
             if not self._folded:
                 self._separate()
-            sinks.append(_LadderSink(held.write if self._folded else self._say, self._settings))
+            write = held.write if self._folded else self._say
+            sink = _SummarySink if summarised else _LadderSink
+            sinks.append(sink(write, self._settings))
         return sinks
 
     def _ended(self, index: int, run: Run, ladder: str) -> None:
@@ -249,6 +263,19 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
     return record, Tracker(roles=record.roles, attending=attending, newborn_only=True)
 
 
+def _has_many(recording: Recording) -> bool:
+    """Whether a capture has more connections than anybody follows in a ladder."""
+    if recording.record.lab.get("kind") != CAPTURE:
+        return False
+    met: set[frozenset[SocketAddress]] = set()
+    for event in recording.events:
+        if isinstance(event.payload, SegmentSeen):
+            met.add(frozenset((event.payload.src, event.payload.dst)))
+            if len(met) > LADDERS_AT_MOST:
+                return True
+    return False
+
+
 def _worth_a_ladder(run: Run) -> bool:
     """Whether a run whose ladder is folded away must be looked at."""
     if isinstance(run, Unplayed) or run.verdict is Verdict.PASS:
@@ -312,6 +339,31 @@ class _LadderSink:
 
     def finish(self, judged: Judged) -> None:
         self._ladder.finish(judged)
+
+
+class _SummarySink:
+    """Prints how many connections went which way."""
+
+    def __init__(self, write: Callable[[str], object], settings: Settings) -> None:
+        self._write = write
+        self._settings = settings
+        self._wording = Wording(settings.ascii_only)
+
+    def begin(self, record: RunRecord) -> None:
+        self._draw(summary_head(record, self._settings.width, self._wording))
+
+    def happened(self, happening: Happening) -> None:
+        """Nothing is shown before the end."""
+
+    def tick(self, t_ns: int) -> None:
+        """Nothing is held back."""
+
+    def finish(self, judged: Judged) -> None:
+        self._draw(summary_lines(judged, self._settings.width, self._wording))
+
+    def _draw(self, lines: Lines) -> None:
+        settings = self._settings
+        self._write(render(lines, colour=settings.colour, ascii_only=settings.ascii_only))
 
 
 class _Keeper:

@@ -140,3 +140,33 @@ def test_what_is_neither_capture_nor_recording_is_told(content: bytes, folder: P
     assert (status, out) == (2, "")
     assert err.startswith(("tcpwatch: it: ", "tcpwatch: it is neither"))
     assert err.count("\n") == 1
+
+
+def many_connections() -> list[Frame]:
+    frames = []
+    for number in range(20):
+        for frame in exchange():
+            packet = IP(frame.octets)
+            for port in ("sport", "dport"):
+                if getattr(packet[TCP], port) == 40000:
+                    setattr(packet[TCP], port, 41000 + number)
+            del packet[TCP].chksum
+            frames.append(Frame(frame.t_ns + number * MS, bytes(packet)))
+    return sorted(frames)
+
+
+def test_many_connections_are_counted_by_the_way_they_went(folder: Path) -> None:
+    (folder / "many").write_bytes(pcap(many_connections(), link=RAW, unit="nanoseconds"))
+    status, out, err = tcpwatch("replay", "many", cwd=folder)
+    assert (status, err) == (0, "")
+    assert "20 connections\n20 100.0 % closed by FIN (20 first by the active end)\n" in out
+    assert "segments" not in out.split("\n\n")[1]
+    status, ladder, err = tcpwatch("replay", "--ladder", "many", cwd=folder)
+    assert (status, err) == (0, "")
+    assert "#20 active" in ladder
+
+
+def test_few_connections_are_counted_on_request(folder: Path) -> None:
+    status, out, err = tcpwatch("replay", "--summary", "plain", cwd=folder)
+    assert (status, err) == (0, "")
+    assert "1 connection\n1 100.0 % closed by FIN" in out

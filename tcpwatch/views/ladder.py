@@ -18,7 +18,7 @@ from tcpwatch.views.lanes import Lanes, Mark
 from tcpwatch.views.layout import Layout, Line
 from tcpwatch.views.moment import Before, Deed, Entry, Telling, side_of
 from tcpwatch.views.palette import BOLD, DIM
-from tcpwatch.views.summary import foot_lines, head_lines
+from tcpwatch.views.summary import CAPTURE, foot_lines, head_lines
 from tcpwatch.views.wording import Wording
 
 _MS = 1_000_000
@@ -108,6 +108,8 @@ class Ladder:
 
     def begin(self, record: RunRecord) -> None:
         """Prints the claim and the lab; the column heads follow with the first moment."""
+        if record.lab.get("kind") == CAPTURE:
+            self._roles = ["active", "passive"]
         for ip, role in record.roles.items():
             side = side_of(role)
             if side is not None:

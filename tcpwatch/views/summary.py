@@ -31,6 +31,7 @@ _NOTHING: Word = (Span(""),)  # sets what follows one blank further off
 Lines = list[list[Span]]
 
 VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
+CAPTURE = "capture"
 _KINDS = {"namespace": "namespaces"}
 _NUMBERS = ("no", "one", "two", "three")
 _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of their own
@@ -43,6 +44,8 @@ def head_lines(record: RunRecord, width: int, wording: Wording) -> Lines:
     top = wrap([(Span(name, BOLD),), (Span(" "),), *claim], width)
     if len(top) > 1:
         top = [*wrap([(Span(name, BOLD),)], width), *wrap(claim, width)]
+    if record.lab.get("kind") == CAPTURE:
+        return top  # nobody made that lab, and there is one witness
     lab = [*words("lab:", DIM), *words(wording.safe(_lab(record.lab)), DIM)]
     seen = ", ".join(_names(record, available=True)) or "none"
     witnesses = f"witnesses: {seen}"
@@ -172,7 +175,10 @@ def finding_lines(findings: Iterable[Finding], width: int, wording: Wording) -> 
 
 
 def verdict_lines(judged: Judged, width: int, wording: Wording) -> Lines:
-    """``PASS in 0.3 s``, or another verdict and its reasons."""
+    """``PASS in 0.3 s``, or another verdict and its reasons; nothing where nothing was asked."""
+    asked = judged.expectations or judged.reasons
+    if judged.record.lab.get("kind") == CAPTURE and not asked:
+        return []
     verdict = (Span(judged.verdict.value.upper(), VERDICT_STYLES[judged.verdict]),)
     lines = wrap([verdict, *words(f"in {seconds(judged)} s")], width)
     shown, others = _shown_above(judged)
