@@ -19,9 +19,9 @@ from typing import Protocol
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.player import Lab, Loading, Outcome, Performance
 from tcpwatch.lab.scenario import Scenario
-from tcpwatch.machine.table import silent_moves
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import judge
+from tcpwatch.machine.witnessing import unseen_after
 from tcpwatch.model.events import KERNEL, TABLE, WIRE, Event, Gap, SocketSampled
 from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
 from tcpwatch.model.witness import Availability, Observation, Source
@@ -367,9 +367,10 @@ class Session:
             belief = self._tracker.state(role, connection)
         if doubt is None and attending <= {TABLE}:
             return f"the socket table alone may have missed {state}"
-        silent = silent_moves(belief.states) if belief is not None else ()
-        if doubt is None and attending <= {WIRE} and state in silent:
-            return f"the wire alone cannot see how an end becomes {state} without a segment"
+        unseen = unseen_after(belief.states, attending) if belief is not None else ()
+        if doubt is None and state in unseen:
+            alone = " and ".join(f"the {witness}" for witness in sorted(attending))
+            return f"{alone} alone cannot see how an end becomes {state}"
         return doubt
 
     # ------------------------------------------------------------------ what the run is

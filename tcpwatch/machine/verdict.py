@@ -10,8 +10,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tcpwatch.machine.pattern import PathElement, Pattern
-from tcpwatch.machine.table import silent_moves
-from tcpwatch.model.events import KERNEL, TABLE, WIRE, Gap
+from tcpwatch.machine.witnessing import unseen_after
+from tcpwatch.model.events import KERNEL, Gap
 from tcpwatch.model.timeline import (
     Endpoint,
     Expectation,
@@ -107,12 +107,12 @@ def _endpoint(role: str, timeline: Timeline) -> Endpoint | None:
     return next((end for end in connection.endpoints if end.role == name), None)
 
 
-def _attending(record: RunRecord) -> frozenset[object]:
-    return frozenset(source["name"] for source in record.sources if source["available"])
+def _attending(record: RunRecord) -> frozenset[str]:
+    return frozenset(str(source["name"]) for source in record.sources if source["available"])
 
 
 def _expectation(
-    role: str, text: str, timeline: Timeline, *, cut_short: bool, attending: frozenset[object]
+    role: str, text: str, timeline: Timeline, *, cut_short: bool, attending: frozenset[str]
 ) -> Expectation:
     pattern = Pattern(text)
     endpoint = _endpoint(role, timeline)
@@ -125,46 +125,25 @@ def _expectation(
     if met is False and cut_short and pattern.agrees_up_to(path) == len(path):
         return Expectation(role, text, None, "it was as expected as far as it went")
     if met is False and pattern.match(_with_unseen(path, attending)) is not False:
-        alone = " and ".join(f"the {name}" for name in sorted(map(str, attending)))
+        alone = " and ".join(f"the {name}" for name in sorted(attending))
         return Expectation(role, text, None, f"{alone} alone cannot see all that would be")
     return Expectation(role, text, met, "" if met else difference(pattern, endpoint, path))
 
 
 def _with_unseen(
-    path: tuple[PathElement, ...], attending: frozenset[object]
+    path: tuple[PathElement, ...], attending: frozenset[str]
 ) -> tuple[PathElement, ...]:
     """The path with what may have been at any time, and that those witnesses cannot see."""
     longer: list[PathElement] = []
     for element in path:
-        unseen = _unseen_after(element.states, attending)
+        unseen = unseen_after(element.states, attending)
         hidden = attending <= {KERNEL} and TcpState.SYN_RECEIVED in element.states
         longer.append(replace(element, ended=element.ended and not (unseen or hidden)))
         for _ in range(_LONGEST_UNSEEN):
             if unseen:
                 longer.append(PathElement(unseen, ended=False, perhaps=True))
-                unseen = _unseen_after(unseen, attending)
+                unseen = unseen_after(unseen, attending)
     return tuple(longer)
-
-
-def _unseen_after(states: frozenset[TcpState], attending: frozenset[object]) -> frozenset[TcpState]:
-    """Where an end can get to, unseen by those witnesses.
-
-    The table sees whatever lasts, and says where it may have missed more. The kernel is blind to
-    request sockets and minisockets, the wire to what no segment shows.
-    """
-    if TABLE in attending:
-        return frozenset()
-    if KERNEL not in attending:
-        return silent_moves(states)
-    request = frozenset({TcpState.SYN_RECEIVED})
-    mini = states & {TcpState.FIN_WAIT_2, TcpState.TIME_WAIT}
-    unseen = silent_moves(mini)
-    if WIRE not in attending:
-        unseen |= request if TcpState.LISTEN in states else frozenset()
-        unseen |= frozenset({TcpState.TIME_WAIT}) if TcpState.FIN_WAIT_2 in states else frozenset()
-    if request <= states:
-        unseen |= {TcpState.LISTEN, TcpState.CLOSED}
-    return unseen
 
 
 def _outlived(endpoint: Endpoint) -> bool:

@@ -6,6 +6,7 @@ Owns: the blind spots, step by step. What no blind spot explains is a disagreeme
 from __future__ import annotations
 
 from tcpwatch.machine.reconcile import History
+from tcpwatch.machine.table import silent_moves
 from tcpwatch.model.events import KERNEL, TABLE, WIRE
 from tcpwatch.tcp.state import TcpState
 
@@ -33,6 +34,27 @@ def blind_spot(history: History, index: int, witness: str, end_ns: int) -> str |
     if witness == TABLE:
         return _table_blind_spot(history, index, end_ns)
     return "it does not see states"
+
+
+def unseen_after(states: frozenset[TcpState], attending: frozenset[str]) -> frozenset[TcpState]:
+    """Where an end can get to, unseen by those witnesses.
+
+    The table sees whatever lasts, and says where it may have missed more. The kernel is blind to
+    request sockets and minisockets, the wire to what no segment shows.
+    """
+    if TABLE in attending:
+        return frozenset()
+    if KERNEL not in attending:
+        return silent_moves(states)
+    request = frozenset({TcpState.SYN_RECEIVED})
+    mini = states & {TcpState.FIN_WAIT_2, TcpState.TIME_WAIT}
+    unseen = silent_moves(mini)
+    if WIRE not in attending:
+        unseen |= request if TcpState.LISTEN in states else frozenset()
+        unseen |= frozenset({TcpState.TIME_WAIT}) if TcpState.FIN_WAIT_2 in states else frozenset()
+    if request <= states:
+        unseen |= {TcpState.LISTEN, TcpState.CLOSED}
+    return unseen
 
 
 def is_settled(history: History, witness: str) -> bool:
