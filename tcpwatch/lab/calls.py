@@ -456,8 +456,8 @@ class Switchboard:
         """
         if line.parent is None or line.ending is not None:
             return
-        if not _await_exit(line.pid):
-            return  # it has become another program by exec(): whoever reaps it will tell
+        if not line.pid or not _await_exit(line.pid):
+            return  # it never spoke, or is another program by exec(): whoever reaps it will tell
         now_ns = time.monotonic_ns()  # before it can be reaped, where it is a zombie
         ending = Ending.of_zombie(line.pid)
         if ending is None:

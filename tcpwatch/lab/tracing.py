@@ -123,19 +123,24 @@ class Tracer:
     def _traced_fork(self, plain_fork: Callable[[], int]) -> Callable[[], int]:
         def fork() -> int:
             theirs, mine = new_line()
+            reading, writing = os.pipe()
             number = self.teller.begin("fork", "")
             try:
                 pid = plain_fork()
             except OSError as failure:
                 self.teller.end(number, None, error=failure.errno)
                 mine.close()
-                _close(theirs)
+                _close([*theirs, reading, writing])
                 raise
             if pid == 0:
-                _close(theirs)
                 self.teller.become_child(mine)
+                _close([*theirs, reading, writing])
                 return 0
             mine.close()
+            os.close(writing)
+            # Not before the child has spoken: killed before, it would be nobody that one knows.
+            with open(reading, "rb", buffering=0) as until_then:  # noqa: PTH123 - a descriptor
+                until_then.read()
             self.teller.end(number, pid, fds=theirs)
             _close(theirs)
             return pid

@@ -507,6 +507,22 @@ def test_who_is_killed_or_waited_for_is_told_by_name(
     ]  # fmt: skip
 
 
+def test_children_killed_as_soon_as_they_are_born_are_known(lab: AnyLab, run: Run) -> None:
+    text = """
+    import os, signal
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    """
+    program = run(lab.server, text)
+    assert program.join() == Ending(exit_status=0)
+    assert [child.join() for child in program.children] == [Ending(signal="SIGKILL")] * 10
+    assert 0 not in {child.pid for child in program.children}
+
+
 def test_the_living_child_of_a_killed_program_goes_on(
     lab: AnyLab, run: Run, observations: list[Observation]
 ) -> None:
