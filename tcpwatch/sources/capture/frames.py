@@ -16,8 +16,11 @@ from tcpwatch.sources.capture.octets import Octets
 
 Int64s = NDArray[np.int64]
 
-BLOCK = 16 << 20
-"""Octets read at a time: enough for numpy to be quick, little enough to stay near the caches."""
+BLOCK = 4 << 20
+"""Octets read at a time: enough for numpy to be quick, little enough to stay near the caches.
+
+Measured with two million frames: 1 to 4 MB are equal, 16 MB take a fifth longer and 60 MB more.
+"""
 
 LONGEST_FRAME = 262_144
 """Octets; what libpcap and Wireshark take for the most that a frame may have."""

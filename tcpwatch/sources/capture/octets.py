@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _LARGEST_WINDOW = 1 << 27  # octets of memory that a zstd file may ask for; `zstd --ultra` uses it
-_PIECE = 1 << 24
+_PIECE = 1 << 22
 _AHEAD = 1 << 18
 _FEED = 2048  # packed octets at a time: at worst they hold 64 MB (4 octets a block of 128 KB)
 

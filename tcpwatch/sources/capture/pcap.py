@@ -69,9 +69,9 @@ class Pcap:
             fresh = octets.read(BLOCK)
             done = len(fresh) < BLOCK
             buffer = rest + fresh
-            places, at, wrong = self._walk(buffer)
-            if places:
-                yield self._frames(buffer, places)
+            frames, at, wrong = self._frames(buffer)
+            if frames is not None:
+                yield frames
             if wrong is not None:
                 raise broken(octets, start + at, wrong)
             rest = buffer[at:]
@@ -80,39 +80,60 @@ class Pcap:
                 if rest:
                     raise broken(octets, start + at, _cut(rest, self._header.record_len))
 
-    def _walk(self, buffer: bytes) -> tuple[list[int], int, str | None]:
-        """Where the whole records in ``buffer`` begin, where the next does, what is wrong there."""
-        header = self._header
-        longest, record_len = LONGEST_FRAME, header.record_len
-        length_at = struct.Struct(header.order + ("II" if header.swapped else "I")).unpack_from
-        places: list[int] = []
-        add = places.append
-        at, last = 0, len(buffer) - record_len
-        while at <= last:
-            length = min(length_at(buffer, at + 8))
-            following = at + record_len + length
-            if length > longest:
-                return places, at, f"a frame of {length} octets, more than any has"
-            if following > len(buffer):
-                break
-            add(at)
-            at = following
-        return places, at, None
+    def _walk(self, buffer: bytes) -> list[int]:
+        """Where each record's header begins, taking its length for true.
 
-    def _frames(self, buffer: bytes, places: list[int]) -> Frames:
+        This is the one loop of Python over all frames, so nothing is checked in it: a length that
+        lies leads anywhere, but never back.
+        """
         header = self._header
-        at = np.array(places, dtype=np.int64)
+        places: list[int] = []
+        add, place, at = places.append, header.record_len, 8
+        try:
+            if header.swapped:
+                lengths = struct.Struct(header.order + "II").unpack_from
+                while True:
+                    one, other = lengths(buffer, at)
+                    add(at)
+                    at += place + min(one, other)
+            length = struct.Struct(header.order + "I").unpack_from
+            while True:
+                (captured,) = length(buffer, at)
+                add(at)
+                at += place + captured
+        except struct.error:  # the end of the buffer
+            return places
+
+    def _frames(self, buffer: bytes) -> tuple[Frames | None, int, str | None]:
+        """The whole frames, where the next record begins, and what is wrong with that one."""
+        header = self._header
+        at = np.array(self._walk(buffer), dtype=np.int64) - 8
+        at = at[: np.searchsorted(at, len(buffer) - header.record_len, side="right")]
         words = numbers(buffer, f"{header.order}u4")
-        seconds, parts, one, other = (column(words[at + offset]) for offset in (0, 4, 8, 12))
+        one, other = (column(words[at + offset]) for offset in (8, 12))
         captured = np.minimum(one, other) if header.swapped else one
-        return Frames(
+        whole = (captured <= LONGEST_FRAME) & (at + header.record_len + captured <= len(buffer))
+        kept = len(at) if whole.all() else int(whole.argmin())
+        following, wrong = 0, None
+        if kept < len(at):
+            following, length = int(at[kept]), int(captured[kept])
+            if length > LONGEST_FRAME:
+                wrong = f"a frame of {length} octets, more than any has"
+        elif kept:
+            following = int(at[-1] + captured[-1]) + header.record_len
+        if not kept:
+            return None, following, wrong
+        at, captured = at[:kept], captured[:kept]
+        seconds, parts = (column(words[at + offset]) for offset in (0, 4))
+        frames = Frames(
             buffer,
             at + header.record_len,
             captured,
-            np.maximum(one, other),
+            np.maximum(one, other)[:kept],
             seconds * _SECOND + np.minimum(parts * header.nanoseconds, _SECOND - 1),
-            np.full(len(at), header.link, dtype=np.int64),
+            np.full(kept, header.link, dtype=np.int64),
         )
+        return frames, following, wrong
 
 
 def _header(octets: Octets) -> _Header:

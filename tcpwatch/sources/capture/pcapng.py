@@ -62,7 +62,7 @@ class _Walk:
     buffer: bytes
     at: int = 0
     kind: int = _PACKET
-    places: list[int] = field(default_factory=list)
+    places: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 class _Wrong(Exception):  # noqa: N818 - not our error but the file's
@@ -116,28 +116,48 @@ class Pcapng:
         following = True
         while following:
             self._follow(walk)
-            if walk.places:
+            if len(walk.places):
                 yield from self._frames(walk)
             following = self._step(walk)
 
     def _follow(self, walk: _Walk) -> None:
-        """Past all frames of the kind that is next, which is nearly always all the way."""
-        head = struct.Struct(self._section.order + "II").unpack_from
-        buffer, at, last = walk.buffer, walk.at, len(walk.buffer) - 12
-        add = walk.places.append
-        walk.places.clear()
-        if at > last or (kind := head(buffer, at)[0]) not in _FRAMES:
+        """Past all frames of the kind that is next, which is nearly always all the way.
+
+        The loop checks no more than that it gets on, and numpy the rest.
+        """
+        order, buffer, at = self._section.order, walk.buffer, walk.at
+        walk.places = np.empty(0, dtype=np.int64)
+        if len(buffer) - at < 12:
+            return
+        (kind,) = struct.unpack_from(order + "I", buffer, at)
+        if kind not in _FRAMES:
             return
         walk.kind, least = kind, _LEAST[kind]
-        while at <= last:
-            now, length = head(buffer, at)
-            if now != kind or length < least or length % 4 or length > _LONGEST_BLOCK:
-                break
-            if at + length > len(buffer):
-                break
-            add(at)
-            at += length
-        walk.at = at
+        places: list[int] = []
+        add, length_at = places.append, struct.Struct(order + "I").unpack_from
+        at += 4
+        try:
+            while True:
+                (length,) = length_at(buffer, at)
+                if length < least:
+                    break
+                add(at)
+                at += length
+        except struct.error:  # the end of the buffer
+            pass
+        begins = np.array(places, dtype=np.int64) - 4
+        words = numbers(buffer, f"{order}u4")
+        lengths = column(words[begins + 4])
+        sound = (
+            (words[begins] == kind)
+            & (lengths % 4 == 0)
+            & (lengths <= _LONGEST_BLOCK)
+            & (begins + lengths <= len(buffer))
+        )
+        kept = len(begins) if sound.all() else int(sound.argmin())
+        walk.places = begins[:kept]
+        if kept:
+            walk.at = int(begins[kept - 1] + lengths[kept - 1])
 
     def _step(self, walk: _Walk) -> bool:
         """Past one block that holds no frame; whether there is more in the buffer to follow."""
@@ -200,7 +220,7 @@ class Pcapng:
         frame before it.
         """
         buffer, order, interfaces = walk.buffer, self._section.order, self._section.interfaces
-        at = np.array(walk.places, dtype=np.int64)
+        at = walk.places
         words = numbers(buffer, f"{order}u4")
         length = column(words[at + 4])
         if walk.kind == _SIMPLE:

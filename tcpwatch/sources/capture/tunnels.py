@@ -81,6 +81,8 @@ def _gtp(data: bytes, at: int) -> Found | None:
     """A user's packet in GTP version 1 (3GPP TS 29.281 5), behind its extension headers."""
     inner = at + 8
     if data[at] & 0x07:
+        if len(data) < at + 12:
+            return None
         following, inner = data[at + 11] if data[at] & 0x04 else 0, at + 12
         while following:
             if inner >= len(data) or not data[inner]:

@@ -92,6 +92,13 @@ def test_what_only_has_the_port_of_a_tunnel_is_none() -> None:
             assert found == NotTcp("IP protocol 17 (UDP)")
 
 
+@pytest.mark.parametrize("name", sorted(TUNNELS))
+def test_a_tunnel_cut_anywhere_is_not_too_much(name: str) -> None:
+    packet = bytes(TUNNELS[name] / INNER)
+    for cut in range(len(packet) - 3000):
+        Decoder().read(RAW, packet[:cut], len(packet), 0)
+
+
 def test_tunnels_in_tunnels_have_an_end() -> None:
     packet: Scapy = INNER
     for _ in range(9):
