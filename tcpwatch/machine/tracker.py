@@ -384,6 +384,8 @@ class Tracker:
         if not self._attending:
             return "no witness is there to see"
         side = self._side(role, number)
+        if side is None and self._attending == {WIRE}:
+            return "the wire alone sees nothing that stays within its host"
         if side is not None and side.open_end(self._attending) is not None:
             return f"{' and '.join(sorted(self._attending))} alone cannot tell"
         return None

@@ -7,9 +7,10 @@ explain the difference, the answer is INCONCLUSIVE. Must not know how a view sho
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from tcpwatch.machine.pattern import PathElement, Pattern
+from tcpwatch.machine.table import edges
 from tcpwatch.machine.witnessing import unseen_after
 from tcpwatch.model.events import KERNEL, Gap
 from tcpwatch.model.timeline import (
@@ -135,8 +136,10 @@ def _with_unseen(
 ) -> tuple[PathElement, ...]:
     """The path with what may have been at any time, and that those witnesses cannot see."""
     longer: list[PathElement] = []
-    for element in path:
+    for element, following in zip_longest(path, path[1:]):
         unseen = unseen_after(element.states, attending)
+        if following is not None and not _leads_to(unseen, following.states):
+            unseen = frozenset()
         hidden = attending <= {KERNEL} and TcpState.SYN_RECEIVED in element.states
         longer.append(replace(element, ended=element.ended and not (unseen or hidden)))
         for _ in range(_LONGEST_UNSEEN):
@@ -144,6 +147,10 @@ def _with_unseen(
                 longer.append(PathElement(unseen, ended=False, perhaps=True))
                 unseen = unseen_after(unseen, attending)
     return tuple(longer)
+
+
+def _leads_to(states: frozenset[TcpState], following: frozenset[TcpState]) -> bool:
+    return any(one is other or (one, other) in edges() for one in states for other in following)
 
 
 def _outlived(endpoint: Endpoint) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,6 +110,25 @@ def test_an_uncertain_element_counts_in_each_of_its_readings(
 )
 def test_a_gap_may_hold_anything(pattern: str, witnessed: str, *, answer: bool | None) -> None:
     assert Pattern(pattern).match(path(witnessed)) is answer
+
+
+@pytest.mark.parametrize(
+    "pattern, answer",
+    [
+        ("SYN-SENT", None),
+        ("SYN-SENT > CLOSED", None),
+        ("SYN-SENT > ...", True),
+        ("SYN-SENT > SYN-SENT", False),
+        ("never CLOSED", None),
+        ("never LISTEN", True),
+    ],
+)
+def test_what_may_never_have_been_counts_with_and_without_it(
+    pattern: str, *, answer: bool | None
+) -> None:
+    sent, gone = path("SYN-SENT CLOSED")
+
+    assert Pattern(pattern).match((sent, replace(gone, perhaps=True))) is answer
 
 
 @pytest.mark.parametrize(

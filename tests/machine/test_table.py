@@ -17,6 +17,7 @@ from tcpwatch.machine.table import (
     edges,
     paths_between,
     reachable,
+    silent_moves,
     step,
 )
 from tcpwatch.tcp.state import TcpState
@@ -202,3 +203,20 @@ def test_every_row_that_a_segment_can_show_is_reached_by_a_ledger(ledgers: Ledge
 
     assert moves - reached == set(NOT_REACHED_BY_A_SEGMENT)
     assert reached <= moves
+
+
+@pytest.mark.parametrize(
+    "state, unseen",
+    [
+        (S.SYN_SENT, {S.CLOSED}),
+        (S.ESTABLISHED, {S.FIN_WAIT_1, S.CLOSED}),
+        (S.CLOSE_WAIT, {S.LAST_ACK, S.CLOSED}),
+        (S.FIN_WAIT_2, {S.CLOSED}),
+        (S.TIME_WAIT, {S.CLOSED}),
+    ],
+)
+def test_timers_and_calls_move_an_end_with_no_segment_to_show_it(
+    state: TcpState, unseen: set[TcpState]
+) -> None:
+    """A FIN waits behind data, for ever where the window is closed."""
+    assert silent_moves(frozenset({state})) == unseen

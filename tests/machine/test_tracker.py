@@ -447,6 +447,104 @@ def test_no_wire_makes_up_for_what_the_table_missed_of_it() -> None:
     assert [each.gap for each in bench.end("client").transitions if each.witnesses] == [True, True]
 
 
+def test_the_wire_alone_does_not_deny_what_it_cannot_see() -> None:
+    bench = Bench(WIRE)
+
+    assert bench.tracker.doubt("client") is not None
+    assert not bench.tracker.is_hopeless("client")
+
+
+@pytest.mark.parametrize("attending", [{KERNEL}, {WIRE}])
+def test_only_a_segment_may_yet_settle_a_doubt(attending: set[str]) -> None:
+    bench = Bench(*attending)
+    if KERNEL in attending:
+        bench.kernel("client", *ACTIVE_CLOSE, S.CLOSED)
+    else:
+        bench.handshake()
+    role = "client" if KERNEL in attending else "server"
+
+    assert bench.tracker.doubt(role) is not None
+    assert bench.tracker.is_hopeless(role) is (KERNEL in attending)
+
+
+def test_accept_proves_that_the_third_segment_was_heeded() -> None:
+    bench = Bench(WIRE)
+    bench.handshake()
+    before = bench.path("server")
+    given = UserCall(1, CallPhase.RETURNED, 7, "server", "accept", "", SERVER, CLIENT, 4)
+    bench.feed(given, CALLS, "server")
+
+    assert before == "LISTEN > SYN-RECEIVED > SYN-RECEIVED or ESTABLISHED"
+    assert bench.path("server") == "LISTEN > SYN-RECEIVED > ESTABLISHED"
+    assert bench.witnesses("server") == ["wire", "wire"]
+
+
+def test_a_state_of_one_connection_of_several_is_asked_by_its_number() -> None:
+    bench = Bench(KERNEL)
+    bench.kernel("client", *ESTABLISHED, S.CLOSED)
+    bench.kernel("client", *ESTABLISHED)
+
+    states = [bench.tracker.state("client", number) for number in (1, 2, 3, None)]
+    closed, established = Belief.of(S.CLOSED), Belief.of(S.ESTABLISHED)
+    assert states == [closed, established, None, established]
+
+
+def test_the_kernel_tells_when_a_request_that_ignored_its_ack_is_open() -> None:
+    """A full accept queue, or TCP_DEFER_ACCEPT: what comes later opens it."""
+    bench = Bench(KERNEL, TABLE, WIRE)
+    bench.wire("client", "S 0:0(0)")
+    bench.wire("server", "SA 0:0(0) ack 1")
+    bench.table("server", S.SYN_RECEIVED)
+    bench.wire("client", "A 1:1(0) ack 1")
+    bench.count = 50
+    bench.wire("client", "PA 1:5(4) ack 1")
+    bench.kernel("server", *ACCEPTED)
+    bench.table("server", S.ESTABLISHED)
+    bench.wire("server", "A 1:1(0) ack 5")
+    opened = bench.end("server").transitions[1]
+
+    assert (str(opened.after), opened.t_ns, opened.segment) == ("ESTABLISHED", 52 * MS, 4)
+    assert opened.witnesses == (KERNEL, TABLE, WIRE)
+    assert bench.findings("server") == []
+
+
+def test_a_time_wait_that_the_table_never_shows_found_no_bucket() -> None:
+    bench = Bench(KERNEL, TABLE, WIRE)
+    bench.handshake()
+    bench.wire("client", "FA 1:1(0) ack 1")
+    bench.wire("server", "A 1:1(0) ack 2")
+    bench.table("client", *ACTIVE_CLOSE[1:])
+    bench.kernel("client", *ACTIVE_CLOSE, S.CLOSED)
+    bench.wire("server", "FA 1:1(0) ack 2")
+    shown = bench.path("client")
+    bench.table("client", None)
+
+    assert shown.endswith("FIN-WAIT-2 > TIME-WAIT")
+    assert bench.path("client").endswith("FIN-WAIT-2 > CLOSED")
+    assert bench.findings("client") == []
+
+
+def test_a_syn_cookie_leaves_no_request_for_the_table_to_see() -> None:
+    bench = Bench(KERNEL, TABLE, WIRE)
+    bench.wire("client", "S 0:0(0)")
+    bench.wire("server", "SA 0:0(0) ack 1")
+    bench.count = 50
+    bench.wire("client", "A 1:1(0) ack 1")
+    bench.kernel("server", *ACCEPTED)
+    bench.table("server", S.ESTABLISHED)
+    received = bench.end("server").transitions[0]
+
+    assert dict(received.hidden_from)[TABLE] == "a SYN cookie leaves no request socket"
+    assert bench.findings("server") == []
+
+
+def test_the_table_alone_cannot_tell_where_a_request_went() -> None:
+    bench = Bench(TABLE)
+    bench.table("server", S.SYN_RECEIVED, None)
+
+    assert bench.path("server").endswith("SYN-RECEIVED > LISTEN or CLOSED")
+
+
 # ------------------------------------------------------------------ segments
 
 

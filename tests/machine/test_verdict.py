@@ -269,6 +269,52 @@ def test_the_wire_alone_cannot_deny_an_end_that_no_segment_shows(
     assert judge(record, timeline(witnessed)).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    "witnesses, expected, witnessed, verdict",
+    [
+        ("wire", "ESTABLISHED > FIN-WAIT-1 > CLOSED", "ESTABLISHED CLOSED", Verdict.INCONCLUSIVE),
+        ("kernel", "ESTABLISHED > FIN-WAIT-1 > CLOSED", "ESTABLISHED CLOSED", Verdict.FAIL),
+        ("kernel", "FIN-WAIT-2 > CLOSED", "FIN-WAIT-2", Verdict.INCONCLUSIVE),
+        ("kernel wire", "FIN-WAIT-2 > CLOSED", "FIN-WAIT-2", Verdict.INCONCLUSIVE),
+        ("table", "FIN-WAIT-2 > CLOSED", "FIN-WAIT-2", Verdict.FAIL),
+        ("kernel", "LISTEN > SYN-RECEIVED > LISTEN", "LISTEN", Verdict.INCONCLUSIVE),
+        ("kernel wire", "LISTEN > SYN-RECEIVED > LISTEN", "LISTEN", Verdict.FAIL),
+        (
+            "kernel",
+            "LISTEN > SYN-RECEIVED[>=1s] > ESTABLISHED",
+            "LISTEN SYN-RECEIVED ESTABLISHED",
+            Verdict.INCONCLUSIVE,
+        ),
+        (
+            "kernel wire",
+            "LISTEN > SYN-RECEIVED[>=1s] > ESTABLISHED",
+            "LISTEN SYN-RECEIVED ESTABLISHED",
+            Verdict.FAIL,
+        ),
+    ],
+)
+def test_nobody_denies_what_they_could_not_have_seen(
+    witnesses: str, expected: str, witnessed: str, verdict: Verdict
+) -> None:
+    sources: tuple[dict[str, object], ...] = tuple(
+        {"name": name, "available": name in witnesses.split()}
+        for name in ("kernel", "table", "wire")
+    )
+    record = replace(RECORD, sources=sources, expect={"client": expected})
+
+    assert judge(record, timeline(witnessed)).verdict is verdict
+
+
+def test_what_goes_on_may_not_have_ended() -> None:
+    """A belief that holds the state before it too."""
+    elements = path_elements(endpoint("client", "SYN-SENT SYN-SENT|CLOSED"), 10_000_000)
+
+    assert elements == (
+        PathElement(frozenset({TcpState.SYN_SENT}), 1_000_000, ended=False),
+        PathElement(frozenset({TcpState.CLOSED}), 9_000_000, ended=False, perhaps=True),
+    )
+
+
 def test_a_path_that_went_wrong_before_it_was_cut_short_is() -> None:
     record = replace(RECORD, expect={"client": "CLOSED > SYN-SENT > ESTABLISHED"}, problem="late")
     (expectation,) = judge(record, BAD).expectations
