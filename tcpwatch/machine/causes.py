@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tcpwatch.machine.sides import SideTrack
 from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.machine.table import edges
-from tcpwatch.machine.tracks import SideTrack
 from tcpwatch.model.events import (
     WIRE,
     CallPhase,

@@ -14,8 +14,9 @@ from tcpwatch.machine.causes import Causes
 from tcpwatch.machine.endpoint import InferredEndpoint, Observed
 from tcpwatch.machine.kernel_report import KernelReports, Report
 from tcpwatch.machine.reconcile import Claim, History
+from tcpwatch.machine.sides import SideTrack
 from tcpwatch.machine.stimulus import Stimulus
-from tcpwatch.machine.tracks import ConnectionTrack, SegmentTrack, SideTrack
+from tcpwatch.machine.tracks import ConnectionTrack, SegmentTrack
 from tcpwatch.machine.witnessing import is_settled
 from tcpwatch.model.events import (
     KERNEL,
