@@ -180,11 +180,11 @@ class Telling:
         return [entry for latest in before.latest.values() for entry in _untold(latest)]
 
     def _move(self, move: Move) -> None:
-        """One that only narrows what was told replaces it, or says that it does."""
+        """One from the same state as the last is that one known better: it replaces it, or says so."""
         told, end, new = _Moved(move), (move.connection, move.role), move.transition
         old = self._before.moves.get(end)
         self._before.moves[end] = new
-        if old is not None and old.before == new.before and new.after.states < old.after.states:
+        if old is not None and old.before == new.before and new.after != old.after:
             same = (t for t in self._told if isinstance(t, _Moved) and t.move.transition is old)
             replaced = next(same, None)
             if replaced is not None:

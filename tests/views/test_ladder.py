@@ -326,6 +326,29 @@ def test_data_that_is_no_text_or_too_long_is_counted(new_story: type[Story]) -> 
     ]
 
 
+def test_a_move_that_was_taken_for_another_replaces_it(new_story: type[Story]) -> None:
+    story = new_story("revised", "The table shows that there was no room for TIME-WAIT.")
+    story.move(5, "client", "FIN-WAIT-2", "ACK of FIN received")
+    story.move(30, "client", "TIME-WAIT", "FIN received")
+    first = story.happenings()[-1]
+    (told,) = first.moves
+    known = replace(told.transition, after=Belief.of(TcpState.CLOSED))
+    later = replace(
+        first,
+        event=replace(first.event, t_ns=30_500_000),
+        moves=(replace(told, transition=known),),
+    )
+    drawn: list[str] = []
+    ladder = Ladder(drawn.append, width=120)
+    ladder.begin(story.record())
+    for happening in (*story.happenings(), later):
+        ladder.feed(happening)
+    ladder.finish(story.judged())
+    ladder_only = "".join(drawn).partition("segments")[2].partition("\n\n")[0]
+    assert "FIN-WAIT-2 > CLOSED" in ladder_only
+    assert "TIME-WAIT" not in ladder_only
+
+
 def test_a_move_known_late_tells_when_it_was_made(new_story: type[Story]) -> None:
     story = new_story("late", "A witness may be slow.")
     story.move(5, "client", "SYN-SENT", "connect()")
