@@ -180,7 +180,7 @@ class Telling:
         return [entry for latest in before.latest.values() for entry in _untold(latest)]
 
     def _move(self, move: Move) -> None:
-        """One from the same state as the last is that one known better: it replaces it, or says so."""
+        """One from the same state as the last is that one known better: replaces it, or says so."""
         told, end, new = _Moved(move), (move.connection, move.role), move.transition
         old = self._before.moves.get(end)
         self._before.moves[end] = new
