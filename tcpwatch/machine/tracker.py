@@ -108,9 +108,14 @@ class Tracker:
                 for arrived in source.arrived_before(seen.segment):
                     moves += self._arrive(event, connection, source, arrived.n, arrived.segment)
                 source.spoke_ns = event.t_ns
+                told = len(source.history.steps)
                 observed = source.sent(seen.segment, seen.n)
+                withdrawn = len(source.history.steps) < told
                 trace.retransmission = observed.retransmission
                 moves += self._inferred(event, connection, source, observed, seen.n)
+                open_end = source.open_end(self._attending)
+                if withdrawn and not moves and open_end is not None:  # what was told is not so
+                    moves.append(Move(connection.number, source.role, open_end))
         if seen.point is Point.MIDWAY:
             trace.midway = True
             target.sees_coming(seen.n, seen.segment, event)
