@@ -267,6 +267,18 @@ def test_what_a_reset_answers_leaves_the_doubt_that_was_before_it() -> None:
     assert bench.path("server") == ("LISTEN > SYN-RECEIVED > SYN-RECEIVED or ESTABLISHED > CLOSED")
 
 
+def test_what_is_withdrawn_is_told() -> None:
+    """A RST answers the SYN,ACK that seemed to open it: it was gone, or refused."""
+    bench = Bench(WIRE)
+    bench.wire("client", "S 0:0(0)")
+    bench.wire("server", "SA 0:0(0) ack 1")
+    reset = SegmentSeen(9, Point.SENT, CLIENT, SERVER, parse_segment("R 1:1(0)"))
+    (move,) = bench.feed(reset, WIRE).moves
+
+    assert (move.role, str(move.transition.after)) == ("client", "SYN-SENT or CLOSED")
+    assert bench.path("client") == "CLOSED > SYN-SENT > SYN-SENT or CLOSED"
+
+
 def test_data_for_a_request_that_timed_out_opens_nothing() -> None:
     bench = Bench(TABLE, WIRE)
     bench.wire("client", "S 0:0(0)")
