@@ -488,6 +488,7 @@ class Switchboard:
             else:
                 _fail(call.done, ProcessDied(line.name, ending, call.verb))
         _give(line.ended, ending)
+        self._nudge()
 
     # --- the rest -------------------------------------------------------------------------------
 
