@@ -267,7 +267,11 @@ class History:
         return replace(self, steps=steps, cursors=cursors)
 
     def _extend(self, claim: Claim, *, alone: bool) -> History:
-        """The next step; with the steps in between that must have been, where some are missing."""
+        """The next step; with the steps in between that must have been, where some are missing.
+
+        Who is ``alone`` may have missed some even where one edge leads here: a server that closes
+        what it has just accepted is in ESTABLISHED for no time.
+        """
         before = self.last.states if claim.before is None else self.last.states & claim.before
         (after,) = claim.states
         direct = frozenset(state for state in before if (state, after) in edges())
@@ -303,7 +307,11 @@ class History:
             (claim.evidence,) if behind is None else (behind.evidence, claim.evidence),
             claim.segment if behind is None else behind.segment,
             gap=alone
-            and (len(ways) > 1 or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)),
+            and (
+                len(ways) > 1
+                or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)
+                or (after is TcpState.FIN_WAIT_1 and TcpState.SYN_RECEIVED in before)
+            ),
         )
         steps = (*self._narrowed(before, claim.witness), *between, new)
         index = len(steps) - 1

@@ -164,6 +164,14 @@ def test_one_that_is_gone_may_have_gone_a_longer_way(
     assert history(*all_saw(*states, witness="table"), alone=True).last.gap is gap
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_one_that_closed_at_once_may_have_been_open_between_two_looks(*, alone: bool) -> None:
+    found = history(*all_saw(S.SYN_RECEIVED, S.FIN_WAIT_1, witness="table"), alone=alone)
+
+    assert told(found) == "LISTEN > SYN-RECEIVED table > FIN-WAIT-1 table"
+    assert found.last.gap is alone
+
+
 def test_lost_evidence_leaves_all_that_is_reachable() -> None:
     found = history(*all_saw(S.SYN_SENT, S.ESTABLISHED)).widened(t_ns=40, evidence=7)
 
