@@ -33,12 +33,15 @@ _SHOWN_BY = {
 class Step:
     """A belief moved: by which stimulus, from which states to which.
 
-    Where ``after`` has what was before too, the segment may have been ignored.
+    Where ``after`` has what was before too, the segment may have been ignored; not so where it is
+    ``definite``. ``gap``: more than this may have happened, unseen.
     """
 
     before: frozenset[TcpState]
     after: frozenset[TcpState]
     stimulus: Stimulus
+    gap: bool = False
+    definite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,6 @@ class InferredEndpoint:
     fast_open: bool = False
     seq: Sequences = field(default_factory=Sequences)
     lost: bool = False
-
-    @classmethod
-    def midway(cls) -> InferredEndpoint:
-        """One whose beginning was not seen: it may be in any state."""
-        return cls(frozenset(TcpState), lost=True)
 
     def widened(self) -> InferredEndpoint:
         """After lost evidence: in any state that is reachable from here."""

@@ -21,9 +21,9 @@ class Claim:
     """A witness says: the endpoint is in one of ``states`` by ``t_ns``.
 
     More than one state makes it a bound, not a sighting: it never counts as having seen a step,
-    until the witness itself knows better (`History.settle`). ``before`` narrows the state that was
-    left. ``since_ns`` is when the witness looked before
-    (None: it misses nothing).
+    until the witness itself knows better (`History.settle`); but where it is ``definite``, it is a
+    step all the same. ``before`` narrows the state that was left. ``since_ns`` is when the witness
+    looked before (None: it misses nothing).
     """
 
     witness: str
@@ -35,6 +35,8 @@ class Claim:
     segment: int | None = None
     before: frozenset[TcpState] | None = None
     since_ns: int | None = None
+    gap: bool = False
+    definite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +308,14 @@ class History:
             frozenset({claim.witness}),
             (claim.evidence,) if behind is None else (behind.evidence, claim.evidence),
             claim.segment if behind is None else behind.segment,
-            gap=alone
-            and (
-                len(ways) > 1
-                or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)
-                or (after is TcpState.FIN_WAIT_1 and TcpState.SYN_RECEIVED in before)
+            gap=claim.gap
+            or (
+                alone
+                and (
+                    len(ways) > 1
+                    or (after is TcpState.CLOSED and not before <= _PLAIN_ENDS)
+                    or (after is TcpState.FIN_WAIT_1 and TcpState.SYN_RECEIVED in before)
+                )
             ),
         )
         steps = (*self._narrowed(before, claim.witness), *between, new)
@@ -344,6 +349,8 @@ class History:
 
     def _bound(self, claim: Claim) -> History:
         """An ambiguous last word: it moves the path only where the path contradicts it."""
+        if claim.definite:
+            return self._step_in_doubt(claim)
         doubt = self.bounds.get(claim.witness)
         if doubt is not None and doubt.states == claim.states:
             claim = replace(claim, before=doubt.before)  # another segment, and the same doubt
@@ -352,6 +359,13 @@ class History:
         if bounded.last.states & claim.states:
             return bounded
         return replace(bounded, steps=(*bounded.steps, _unseen(claim, claim.states)))
+
+    def _step_in_doubt(self, claim: Claim) -> History:
+        """A step to one of several states."""
+        told = self._with_doubt(claim)._unbound(claim.witness)
+        told = told if claim.before is None else told.narrow(claim.before)
+        steps = (*told.steps, _unseen(claim, claim.states))
+        return replace(told, steps=steps, cursors={**told.cursors, claim.witness: len(steps) - 1})
 
     def _with_doubt(self, claim: Claim) -> History:
         """The same, with what its witness left open as a step, where nobody has settled it.
@@ -410,6 +424,7 @@ def _unseen(claim: Claim, states: frozenset[TcpState]) -> PathStep:
         claim.basis,
         evidence=(claim.evidence,),
         segment=claim.segment,
+        gap=claim.gap,
         doubted_by=claim.witness,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from tcpwatch.machine.arrivals import Underway, is_news, proven_by
 from tcpwatch.machine.endpoint import InferredEndpoint, Observed, Step
+from tcpwatch.machine.midstream import after_a_miss
 from tcpwatch.machine.reconcile import History
 from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.machine.table import edges
@@ -87,6 +88,7 @@ class SideTrack:
     resets: list[int] = field(default_factory=list)  # what it answered to those
     underway: list[Underway] = field(default_factory=list)  # to it, in the order they were seen
     spoke_ns: int = 0  # when it last sent anything
+    at_home: bool = False  # it is known what arrives there, so all that it sends is seen as well
 
     @property
     def isn(self) -> SeqNumber | None:
@@ -109,7 +111,10 @@ class SideTrack:
                 if left is not None:
                     self.history = left
                     return answered[0].before.was_gone(segment)
-        return self._sent_reset(segment) if segment.rst else self.inferred.sent(segment)
+        if segment.rst:
+            return self._sent_reset(segment)
+        missed = None if self.at_home else after_a_miss(self.inferred, segment)
+        return missed or self.inferred.sent(segment)
 
     def _sent_reset(self, reset: Segment) -> Observed:
         """Its own RST may have come before what is under way arrived, or after."""
@@ -281,6 +286,7 @@ class SideTrack:
             tuple(doubt.witness for doubt in doubts),
             tuple(doubt.evidence for doubt in doubts),
             doubts[0].segment,
+            gap=doubts[0].gap,
         )
 
     def findings(self, number: int, attending: frozenset[str], end_ns: int) -> Iterator[Finding]:

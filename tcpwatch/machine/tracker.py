@@ -13,6 +13,12 @@ from typing import assert_never
 from tcpwatch.machine.causes import Causes
 from tcpwatch.machine.endpoint import InferredEndpoint, Observed
 from tcpwatch.machine.kernel_report import KernelReports, Report
+from tcpwatch.machine.midstream import (
+    MidstreamEndpoint,
+    may_have_answered,
+    may_have_closed,
+    may_have_got_more,
+)
 from tcpwatch.machine.reconcile import Claim, History
 from tcpwatch.machine.sides import SideTrack
 from tcpwatch.machine.stimulus import Stimulus
@@ -102,6 +108,7 @@ class Tracker:
         moves: list[Move] = []
         source, target = connection.side(seen.src), connection.side(seen.dst)
         role = source.role
+        target.at_home |= seen.point is not Point.MIDWAY
         if seen.point is not Point.DELIVERED:
             trace.sent_ns, trace.raw = event.t_ns, seen.raw
             if not seen.injected:
@@ -116,6 +123,7 @@ class Tracker:
                 open_end = source.open_end(self._attending)
                 if withdrawn and not moves and open_end is not None:  # what was told is not so
                     moves.append(Move(connection.number, source.role, open_end))
+                moves += self._missed(event, connection, source, target, seen)
         if seen.point is Point.MIDWAY:
             trace.midway = True
             target.sees_coming(seen.n, seen.segment, event)
@@ -123,6 +131,32 @@ class Tracker:
             role = target.role
             moves += self._arrive(event, connection, target, seen.n, seen.segment)
         return Happening(event, connection.number, role, connection.frozen(trace), tuple(moves))
+
+    def _missed(
+        self,
+        event: Event,
+        connection: ConnectionTrack,
+        source: SideTrack,
+        target: SideTrack,
+        seen: SegmentSeen,
+    ) -> list[Move]:
+        """``source`` may acknowledge what ``target`` was not seen to send.
+
+        Where all that it sent was seen, and it is known, the acknowledgement is false.
+        """
+        if target.at_home or source is target:
+            return []
+        answered = may_have_answered(target.inferred, seen.segment)
+        if answered is not None and source.inferred.seq.iss is not None:
+            return self._inferred(event, connection, target, answered, seen.n)
+        closed = may_have_closed(target.inferred, seen.segment)
+        if closed is None:
+            return []
+        moves = self._inferred(event, connection, target, closed, seen.n)
+        if isinstance(source.inferred, MidstreamEndpoint):
+            return moves  # that knows already
+        got = may_have_got_more(source.inferred)
+        return moves + self._inferred(event, connection, source, got, seen.n)
 
     def _arrive(
         self, event: Event, connection: ConnectionTrack, target: SideTrack, n: int, segment: Segment
@@ -273,7 +307,7 @@ class Tracker:
 
     def _open_by_segment(self, sender: FourTuple, seen: SegmentSeen, t_ns: int) -> ConnectionTrack:
         """A connection first heard of by a segment: from its beginning only where that is a SYN."""
-        midway = InferredEndpoint.midway()
+        midway = MidstreamEndpoint.unknown()
         if not seen.segment.syn or seen.segment.ack is not None:
             opener = sender.flipped if seen.segment.syn else sender
             return self._open(opener, t_ns, (midway, midway))
@@ -331,6 +365,8 @@ class Tracker:
                 cause=self._causes.of_stimulus(step.stimulus, side, event.t_ns),
                 segment=answer_to or n,
                 before=step.before,
+                gap=step.gap,
+                definite=step.definite,
             )
             if side.history.outlived_by(claim):
                 # It arrived where nobody was any more: a timer, or a call that sends nothing.

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tcpwatch.machine.endpoint import InferredEndpoint
+from tcpwatch.machine.midstream import MidstreamEndpoint
 from tcpwatch.machine.stimulus import Stimulus
 from tcpwatch.tcp.notation import parse_segment
 from tcpwatch.tcp.segment import Segment
@@ -113,7 +114,7 @@ def test_pieces_that_overlap_are_put_together() -> None:
 
 
 def test_one_that_was_met_midway_may_be_in_any_state() -> None:
-    assert InferredEndpoint.midway().states == EVERY_STATE
+    assert MidstreamEndpoint.unknown().states == EVERY_STATE
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_after_lost_evidence_no_sequence_number_is_trusted(text: str) -> None:
     [("> S 90:90(0)", {S.SYN_SENT}), ("> SA 90:90(0) ack 7", {S.SYN_RECEIVED})],
 )
 def test_a_syn_of_its_own_shows_where_it_is_in_any_case(text: str, states: set[TcpState]) -> None:
-    assert after(text, of=InferredEndpoint.midway()).states == states
+    assert after(text, of=MidstreamEndpoint.unknown()).states == states
 
 
 def test_from_a_syn_of_its_own_on_everything_is_followed_again() -> None:
@@ -140,14 +141,14 @@ def test_from_a_syn_of_its_own_on_everything_is_followed_again() -> None:
         "< A 7:7(0) ack 91",
         "< FA 7:7(0) ack 91",
         "> A 91:91(0) ack 8",
-        of=InferredEndpoint.midway(),
+        of=MidstreamEndpoint.unknown(),
     )
 
     assert endpoint.states == {S.CLOSE_WAIT}
 
 
 def test_whether_a_reset_leads_to_listen_is_not_known_where_the_opening_was_lost() -> None:
-    endpoint = after("> SA 90:90(0) ack 7", "< R 7:7(0)", of=InferredEndpoint.midway())
+    endpoint = after("> SA 90:90(0) ack 7", "< R 7:7(0)", of=MidstreamEndpoint.unknown())
 
     assert endpoint.states == {S.LISTEN, S.CLOSED}
 
@@ -163,7 +164,7 @@ def test_no_segment_of_any_kind_breaks_an_endpoint_in_any_state() -> None:
         "F 1:1(0)",
     ]
     segments: list[Segment] = [parse_segment(text) for text in texts]
-    seen = {InferredEndpoint(), InferredEndpoint.midway()}
+    seen = {InferredEndpoint(), MidstreamEndpoint.unknown()}
     for _ in range(3):
         seen |= {
             observed.endpoint

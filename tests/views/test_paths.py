@@ -82,7 +82,7 @@ def test_the_most_frequent_way_comes_first() -> None:
 1  14.3 % active  CLOSED > SYN-SENT > ESTABLISHED
           passive  LISTEN > SYN-RECEIVED > ESTABLISHED
           5 ms; e.g. #6 10.0.0.1:40005 > 10.0.0.2:80
-1  14.3 % active  unknown
+1  14.3 % active  ESTABLISHED or FIN-WAIT-1 or CLOSE-WAIT or CLOSING or LAST-ACK
           passive  unknown
           1 ms; e.g. #7 10.0.0.1:40006 > 10.0.0.2:80
 """
