@@ -18,6 +18,7 @@ from scapy.packet import Raw
 from tests.sources.capture.reading import frames_of
 from tests.sources.capture.writing import RAW, Frame, pcap
 
+ROOT = Path(__file__).parents[1]
 A, B = IP(src="10.0.0.1", dst="10.0.0.2"), IP(src="10.0.0.2", dst="10.0.0.1")
 CLIENT, SERVER = A / TCP(sport=40000, dport=80), B / TCP(sport=80, dport=40000)
 MS = 1_000_000
@@ -170,3 +171,12 @@ def test_few_connections_are_counted_on_request(folder: Path) -> None:
     status, out, err = tcpwatch("replay", "--summary", "plain", cwd=folder)
     assert (status, err) == (0, "")
     assert "1 connection\n1 100.0 % closed by FIN" in out
+
+
+def test_a_capture_that_tcpwatch_wrote_shows_both_ends_in_closing() -> None:
+    done = document(ROOT / "tests" / "data" / "captures", "simultaneous-close.pcapng")
+    (connection,) = done["connections"]
+    for endpoint in connection["endpoints"]:
+        assert endpoint["path"][-3:] == ["FIN-WAIT-1", "CLOSING", ["CLOSING", "TIME-WAIT"]]
+    assert (connection["closed_by"], connection["close_reason"]) == ("both", "fin")
+    assert connection["segments"][-1]["fate"] == "unknown"
