@@ -120,9 +120,9 @@ class Tracker:
                 withdrawn = len(source.history.steps) < told
                 trace.retransmission = observed.retransmission
                 moves += self._inferred(event, connection, source, observed, seen.n)
-                open_end = source.open_end(self._attending)
-                if withdrawn and not moves and open_end is not None:  # what was told is not so
-                    moves.append(Move(connection.number, source.role, open_end))
+                if withdrawn and not moves:  # what was told is not so
+                    open_end = source.open_end(self._attending)
+                    moves += [Move(connection.number, source.role, open_end)] if open_end else []
                 moves += self._missed(event, connection, source, target, seen)
         if seen.point is Point.MIDWAY:
             trace.midway = True
