@@ -30,7 +30,7 @@ Value: TypeAlias = (
 Test: TypeAlias = Callable[[Value], bool]
 
 
-class Row(Protocol):
+class Subject(Protocol):
     """One connection, or one socket of a host, as a filter sees it."""
 
     def values(self, field: str, /) -> Sequence[Value]:
@@ -106,10 +106,13 @@ FIELDS = {
             searched=True,
         ),
         Field("complete", Kind.TRUTH, "seen from its first SYN to its end"),
+        Field("midstream", Kind.TRUTH, "it had begun before the capture did"),
+        Field("start", Kind.TIME, "its first segment, from the beginning of the capture"),
         Field("segments", Kind.NUMBER, "its segments", ("packets",)),
         Field("octets", Kind.OCTETS, "of data, both ways, repetitions left out", ("bytes",)),
         Field("retransmissions", Kind.NUMBER, "segments sent again", ("retrans", "rtx")),
         Field("missing", Kind.OCTETS, "data that was acknowledged and not captured"),
+        Field("zero_windows", Kind.NUMBER, "segments that say: nothing more for now"),
         Field("findings", Kind.TEXT, "the code of a finding", ("finding",), searched=True),
         Field("zeek", Kind.TEXT, "Zeek's conn_state", ("conn_state",), _ZEEK),
         Field("history", Kind.TEXT, "Zeek's history; upper case: the originator", exact=True),

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple, TypeAlias
 from tcpwatch.machine.fields import (
     FIELDS,
     Field,
-    Row,
+    Subject,
     Test,
     WantedError,
     find_field,
@@ -66,8 +66,8 @@ class Term:
     wanted: tuple[str, ...]
     test: Test = field(compare=False, repr=False)
 
-    def matches(self, row: Row) -> bool:
-        fits = any(map(self.test, row.values(self.about.name)))
+    def matches(self, subject: Subject) -> bool:
+        fits = any(map(self.test, subject.values(self.about.name)))
         return fits is not (self.operator == "!=")
 
     def __str__(self) -> str:
@@ -82,8 +82,8 @@ class Search:
     fields: tuple[str, ...]
     test: Test = field(compare=False, repr=False)
 
-    def matches(self, row: Row) -> bool:
-        return any(any(map(self.test, row.values(name))) for name in self.fields)
+    def matches(self, subject: Subject) -> bool:
+        return any(any(map(self.test, subject.values(name))) for name in self.fields)
 
     def __str__(self) -> str:
         return _quoted(self.word, always=not self.word.isalnum() or bool(_KEYWORD.match(self.word)))
@@ -95,8 +95,8 @@ class Not:
 
     negated: Node
 
-    def matches(self, row: Row) -> bool:
-        return not self.negated.matches(row)
+    def matches(self, subject: Subject) -> bool:
+        return not self.negated.matches(subject)
 
     def __str__(self) -> str:
         return f"not {_in_brackets(self.negated, And | Or)}"
@@ -108,8 +108,8 @@ class And:
 
     parts: tuple[Node, ...]
 
-    def matches(self, row: Row) -> bool:
-        return all(part.matches(row) for part in self.parts)
+    def matches(self, subject: Subject) -> bool:
+        return all(part.matches(subject) for part in self.parts)
 
     def __str__(self) -> str:
         return " ".join(_in_brackets(part, And | Or) for part in self.parts)
@@ -121,8 +121,8 @@ class Or:
 
     parts: tuple[Node, ...]
 
-    def matches(self, row: Row) -> bool:
-        return any(part.matches(row) for part in self.parts)
+    def matches(self, subject: Subject) -> bool:
+        return any(part.matches(subject) for part in self.parts)
 
     def __str__(self) -> str:
         return " or ".join(_in_brackets(part, Or) for part in self.parts)
