@@ -33,6 +33,7 @@ class SegmentTrack:
     midway: bool = False  # seen on its way: whether it arrived must be told by its receiver
     marks: list[tuple[int, Fate]] = field(default_factory=list)
     raw: bytes = b""
+    cut: bool = False
 
     @property
     def fate(self) -> str:
@@ -87,7 +88,7 @@ class ConnectionTrack:
 
     def trace(self, sender: FourTuple, seen: SegmentSeen) -> SegmentTrack:
         """A new segment of this connection."""
-        trace = SegmentTrack(seen.n, sender.local, seen.segment, seen.injected)
+        trace = SegmentTrack(seen.n, sender.local, seen.segment, seen.injected, cut=seen.cut)
         self.traces.append(trace)
         side = self.side(sender.local)
         if side.first_seq is None and not seen.injected:
@@ -119,6 +120,7 @@ class ConnectionTrack:
             trace.retransmission,
             tuple(trace.marks),
             trace.raw,
+            trace.cut,
         )
 
     def freeze(self, attending: frozenset[str], end_ns: int) -> Connection:

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from tcpwatch.machine.gaps import Reassembly
-from tcpwatch.model.timeline import Connection
+from tcpwatch.model.timeline import Connection, SegmentTrace
 from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.seq import SeqNumber
 
@@ -54,7 +54,7 @@ def zeek_connections(connection: Connection) -> tuple[ZeekConnection, ...]:
         if current is None:
             receiver = other if trace.sender == one else one
             current = _Conn(_End(trace.sender), _End(receiver), t_ns, t_ns)
-        current.take(trace.sender, trace.segment, t_ns)
+        current.take(trace, t_ns)
     if current is not None:
         logged.append(current.logged())
     return tuple(logged)
@@ -176,10 +176,10 @@ class _Conn:
 
     # ------------------------------------------------------------------ a packet
 
-    def take(self, sender: str, segment: Segment, t_ns: int) -> None:
+    def take(self, trace: SegmentTrace, t_ns: int) -> None:
         """One packet of the connection."""
-        end, peer = self.originator, self.responder
-        if sender != end.role:
+        segment, end, peer = trace.segment, self.originator, self.responder
+        if trace.sender != end.role:
             end, peer = peer, end
         self._note_partial(end, segment)
         length = segment.payload_len
@@ -199,7 +199,7 @@ class _Conn:
         closing = self._move(end, peer, segment)
         if acked is not None:
             self._confirm(peer, end, acked)
-        if length and not segment.rst and where >= 0:
+        if length and not segment.rst and where >= 0 and not trace.cut:  # else it is a gap
             begins = where + segment.syn
             end.data.add(begins, begins + length, peer_has=end.acked - end.start)
         if closing:

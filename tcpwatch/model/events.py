@@ -64,6 +64,7 @@ class SegmentSeen:
     segment: Segment
     injected: bool = False  # crafted by the wire: no stack sent it
     raw: bytes = b""  # the IP packet; only with SENT and MIDWAY
+    cut: bool = False  # a capture has not all of its octets
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class SegmentTrace:
     retransmission: bool = False
     marks: tuple[tuple[int, Fate], ...] = ()  # what the wire did to it, and when
     raw: bytes = b""
+    cut: bool = False  # a capture has not all of its octets
 
 
 @dataclass(frozen=True, slots=True)

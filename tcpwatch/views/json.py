@@ -137,6 +137,7 @@ def _segment(trace: SegmentTrace) -> Document:
         "window": trace.segment.window,
         "injected": trace.injected,
         "retransmission": trace.retransmission,
+        "cut": trace.cut,
         "marks": [{"t_ns": t_ns, "mark": fate.value} for t_ns, fate in trace.marks],
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +141,10 @@ def test_what_was_seen_of_the_data_is_no_gap(pieces: list[tuple[int, int]]) -> N
     holes = sum(at - 1 not in missing for at in missing)
     assert data.acknowledge(70) == holes
     assert data.upto == 70
+
+
+def test_what_the_capture_cut_off_is_a_gap() -> None:
+    whole = conversation(*OPEN, "> PA 1:4(3) ack 1", "< A 1:1(0) ack 4")
+    *others, data, answer = whole.segments
+    cut = replace(whole, segments=(*others, replace(data, cut=True), answer))
+    assert [one.history for c in (whole, cut) for one in zeek_connections(c)] == ["ShADa", "ShADaG"]

@@ -6,7 +6,7 @@ Owns: the count of what a capture holds, by what became of it. Must not know con
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -50,13 +50,21 @@ class Capture:
     """The segments in a capture, each seen midway between its ends, or where it arrives.
 
     One that arrives has been sent too: it is both at once.
-    ``keep_octets``: each segment's packet stays with it, for outputs that write packets.
+    ``keep_octets``: each segment's packet stays with it, for outputs that write packets. ``wanted``
+    says of a frame's octets whether it may be of use: others are passed over, unread.
     """
 
-    def __init__(self, octets: Octets, *, keep_octets: bool = False) -> None:
+    def __init__(
+        self,
+        octets: Octets,
+        *,
+        keep_octets: bool = False,
+        wanted: Callable[[bytes], bool] | None = None,
+    ) -> None:
         """Raises TcpwatchError where it is no capture."""
         self._container = open_container(octets)
         self._keep_octets = keep_octets
+        self._wanted = wanted
         self.kind = self._container.kind
         self.name = octets.name
         self.packed = octets.packed
@@ -82,6 +90,8 @@ class Capture:
                 ):
                     frame = frames.octets[at : at + captured]
                     now_ns = self._clock(t_ns)
+                    if self._wanted is not None and not self._wanted(frame):
+                        continue
                     observed = self._observed(decoder, link, frame, wire_len, now_ns)
                     if observed is not None:
                         yield Observation(now_ns, _VANTAGE, observed)
@@ -117,6 +127,7 @@ class Capture:
                     SocketAddress(packet.dst_ip, packet.dst_port),
                     packet.segment,
                     raw=octets if self._keep_octets else b"",
+                    cut=packet.truncated,
                 )
             case Held():
                 tally.fragments += 1
