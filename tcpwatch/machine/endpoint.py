@@ -21,6 +21,10 @@ _LOWER_EDGE_RESETS = frozenset({_S.CLOSE_WAIT, _S.LAST_ACK, _S.CLOSING})
 _CANNOT_SEND = frozenset({_S.CLOSED, _S.LISTEN, _S.SYN_SENT})  # anything without SYN or RST
 _BEFORE_THE_FIN = frozenset({_S.SYN_RECEIVED, _S.ESTABLISHED, _S.FIN_WAIT_1, _S.FIN_WAIT_2})
 _FIN_WAITS = frozenset({_S.FIN_WAIT_1, _S.CLOSING, _S.LAST_ACK})  # where a FIN is still to be sent
+_OPENERS = {  # by whether it has no ACK: who sends a SYN, and where it is then
+    True: (frozenset({_S.CLOSED}), _S.SYN_SENT),
+    False: (frozenset({_S.LISTEN, _S.SYN_SENT}), _S.SYN_RECEIVED),
+}
 _SHOWN_BY = {
     Stimulus.ACTIVE_OPEN: "SYN",
     Stimulus.SYN: "SYN,ACK",
@@ -173,11 +177,14 @@ class InferredEndpoint:
 
     def _found_again(self, segment: Segment) -> Observed:
         """Its SYN tells where it is after lost evidence; it may be one that was sent before."""
-        observed = InferredEndpoint(self.states).sent(segment)
-        steps = tuple(
-            replace(step, before=step.before | step.after & self.states) for step in observed.steps
-        )
-        return replace(observed, steps=steps)
+        openers, opened = _OPENERS[segment.ack is None]
+        able = self.states & openers
+        observed = InferredEndpoint(able or openers).sent(segment)
+        if not able and opened in self.states:
+            return Observed(observed.endpoint, frozenset({opened}))
+        before = self.states & (openers | {opened}) or self.states  # else it began anew, unseen
+        steps = tuple(replace(step, before=before, gap=not able) for step in observed.steps)
+        return replace(observed, shown=self.states, steps=steps)
 
     def _sent_reset(self, segment: Segment) -> Observed:
         """A RST of its own aborts; one that merely answers a stray segment changes nothing."""

@@ -16,6 +16,10 @@ FOUND = {
         """01021e0000002000 01101e0101004510 0103451001181e01 01181e040315450e
         01101e190d004504 00181e0d194c2800 01181e19590b44b8""",
     ),
+    "a SYN of an end that was only seen to be acknowledged left it without a window": (
+        "segments",
+        "01021e0001021e00 1919191919191919 1ee295ad20001e02",
+    ),
 }
 
 
