@@ -1,9 +1,10 @@
 # Works on a machine that has only make and Python 3.11 or newer: everything else goes to .venv.
 # Another interpreter: make test PYTHON=python3.13 (.venv is made anew when its version changes).
 # Some of the tests only: make test PYTEST_ARGS="tests/tcp -k wrap"
+# All of them share the processors; some begin sooner than workers do (add -n 2 where it pays).
 
 PYTHON ?= python3
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= --numprocesses=logical --maxprocesses=4
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)

@@ -1,6 +1,7 @@
 """What a test may need of this machine, asked of the same probes that users see.
 
-Owns: the marker ``needs`` and what a skip means in CI. Knows nothing of what is tested.
+Owns: the marker ``needs``, what a skip means in CI, who runs what where pytest-xdist distributes.
+Knows nothing of what is tested.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 from tcpwatch.model.witness import Availability
+from tests.scheduling import arrange, unit
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,7 +57,20 @@ def availability(name: str) -> Availability:
             )
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByUnit(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return unit(nodeid)
+
+    config.option.loadscopereorder = False  # nothing but the number of tests would decide
+    return ByUnit(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    arrange(items)
     # A marker and not the plugin's own option: the tests also run where only pytest is installed.
     for item in items:
         if item.get_closest_marker("timeout") is None:

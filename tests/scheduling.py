@@ -1,0 +1,51 @@
+"""In which order the tests run, and which of them pytest-xdist gives to one worker together.
+
+Owns: that the catalogue is played once for all workers, and that what takes long begins early.
+Knows nothing of what is tested, and does without pytest-xdist.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+ROOT = Path(__file__).parents[1]
+THE_PLAY = "tests/played.py"
+LONG = (
+    "tests/test_coverage.py",  # waits a minute for TIME-WAIT's end, meanwhile the rest is played
+    THE_PLAY,
+    "tests/test_interruption.py",
+    "tests/lab/",
+    "tests/test_",
+    "tests/sources/",
+)
+"""What begins first; the short and pure rest then levels the workers' ends."""
+
+
+def unit(nodeid: str) -> str:
+    """What is not to be divided: a file, for its fixtures; and all files that share the play."""
+    path = nodeid.partition("::")[0]
+    return THE_PLAY if shares_the_play(path) else path
+
+
+@cache
+def shares_the_play(path: str) -> bool:
+    return "\nfrom tests.played import " in (ROOT / path).read_text(encoding="utf-8")
+
+
+def begins(nodeid: str) -> int:
+    """The smaller, the earlier."""
+    names = (nodeid, unit(nodeid))
+    for place, beginning in enumerate(LONG):
+        if any(name.startswith(beginning) for name in names):
+            return place
+    return len(LONG)
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Puts what begins first at the front; else the order stays."""
+    items.sort(key=lambda item: begins(item.nodeid))
