@@ -42,11 +42,10 @@ def seen() -> tuple[Sighting, ...]:
     """Every transition of the catalogue, and of one run that waits a minute for TIME-WAIT's end."""
     with TemporaryDirectory() as name:
         to_the_end = Path(name) / "to-the-end.jsonl"
-        argv = [sys.executable, "-m", "tcpwatch", "run", TO_THE_END, "--wait-time-wait", "--quiet"]
-        argv += ["--jsonl", str(to_the_end)]
-        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as waiting:
+        argv = ("run", TO_THE_END, "--wait-time-wait", "--quiet", "--jsonl", to_the_end)
+        with start(*argv, mark=uuid.uuid4().hex) as waiting:
             recordings = [one.recording for one in played().values()]
-            assert waiting.communicate()[1] == ""
+            assert waiting.communicate() == ("", "")
         with to_the_end.open(encoding="utf-8") as lines:
             recordings += read_recordings(lines)
     return tuple(sighting for one in recordings for sighting in sightings(concluded(one)))
@@ -119,11 +118,11 @@ def test_the_table_in_the_readme_is_what_was_observed() -> None:
 @pytest.mark.needs("lab")
 def test_ctrl_c_ends_it_in_order_and_nothing_stays() -> None:
     mark = uuid.uuid4().hex
-    process = start("coverage", mark=mark)
-    wait_until(lambda: len(marked(mark)) > 12)  # several labs are being played in
-    process.send_signal(signal.SIGINT)
+    with start("coverage", mark=mark) as process:
+        wait_until(lambda: len(marked(mark)) > 12)  # several labs are being played in
+        process.send_signal(signal.SIGINT)
 
-    assert process.communicate() == ("", "tcpwatch: interrupted\n")
+        assert process.communicate() == ("", "tcpwatch: interrupted\n")
     assert process.returncode == 130
     assert marked(mark) == []
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import pytest
@@ -40,9 +41,23 @@ def heeded_hangup() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-def start(*arguments: str | Path, mark: str) -> subprocess.Popen[str]:
+class Command(subprocess.Popen[str]):
+    """A command that does not outlast its test: ctrl-C here does not reach its session."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.terminate()
+        super().__exit__(kind, value, traceback)
+
+
+def start(*arguments: str | Path, mark: str) -> Command:
     """The command, in a session of its own; all that it starts carries the mark."""
-    return subprocess.Popen(
+    return Command(
         [sys.executable, "-P", "-m", "tcpwatch", *map(str, arguments)],
         env={**os.environ, "TCPWATCH_TEST_MARK": mark, "PYTHONIOENCODING": "utf-8"},
         stdout=subprocess.PIPE,
@@ -119,7 +134,7 @@ class Ended(NamedTuple):
     processes: int  # of it, when the signal came
 
 
-def begin(mark: str) -> subprocess.Popen[str]:
+def begin(mark: str) -> Command:
     """A run that is under way: until then it is Python that starts, as SIGTERM's handler shows."""
     process = start("run", "simultaneous-close", mark=mark)
     wait_until(lambda: heeds(process, signal.SIGTERM))
@@ -239,7 +254,7 @@ def players(folder: Path) -> set[int]:
 
 
 @contextmanager
-def many_waiting(folder: Path, mark: str) -> Iterator[subprocess.Popen[str]]:
+def many_waiting(folder: Path, mark: str) -> Iterator[Command]:
     """A command with two runs under way that would not end, and four that were to follow."""
     (folder / "waiting.py").write_text(PLAYING, encoding="utf-8")
     names = [str(folder / "waiting.py")] * 6
@@ -340,7 +355,7 @@ def has_received(recording: Path) -> bool:
     return recording.exists() and '"call":"recv"' in recording.read_text(encoding="utf-8")
 
 
-def record_until(number: int, folder: Path) -> subprocess.Popen[str]:
+def record_until(number: int, folder: Path) -> Command:
     """A run that would not end, ended by the signal once the connection stood in its recording."""
     (folder / "waiting.py").write_text(NEVER_ENDING, encoding="utf-8")
     recording = folder / "run.jsonl"
