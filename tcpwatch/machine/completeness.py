@@ -17,12 +17,12 @@ SYN, SYN_ACK, ACK, DATA, FIN, RST = 1, 2, 4, 8, 16, 32
 
 def completeness(connection: Connection) -> tuple[int, ...]:
     """The bits of each stream that Wireshark makes of the connection; mostly it is one."""
-    streams = _streams(connection.segments)
-    return tuple(_bits(stream, reuse=index > 0) for index, stream in enumerate(streams))
+    streams = enumerate(_streams(connection.segments), connection.id.generation)
+    return tuple(_bits(stream, reuse=before > 0) for before, stream in streams)
 
 
 def _streams(traces: Iterable[SegmentTrace]) -> Iterator[list[Segment]]:
-    """A SYN with another number than its end's last begins a stream, unless none was answered."""
+    """A SYN with another number than its end's last begins a stream."""
     stream: list[Segment] = []
     begun: dict[bool, SeqNumber] = {}  # by whether it is the first sender's
     first_sender = None
@@ -30,14 +30,13 @@ def _streams(traces: Iterable[SegmentTrace]) -> Iterator[list[Segment]]:
         segment = trace.segment
         first_sender = first_sender or trace.sender
         end = trace.sender == first_sender
-        if segment.syn and segment.ack is None:
-            answered = any(not one.syn or one.ack is not None for one in stream)
-            if answered and begun.get(end, segment.seq) != segment.seq:
+        if segment.syn:
+            if segment.ack is None and begun.get(end, segment.seq) != segment.seq:
                 yield stream
                 stream, begun = [], {}
             begun[end] = segment.seq
         else:
-            begun.setdefault(end, segment.seq + (0 if segment.syn else -1))
+            begun.setdefault(end, segment.seq + -1)
         if segment.ack is not None:
             begun.setdefault(not end, segment.ack + -1)
         stream.append(segment)
@@ -51,7 +50,7 @@ def _bits(stream: list[Segment], *, reuse: bool) -> int:
     bits = 0
     if first.syn and first.ack is None:
         carries = bool(first.payload_len) and not reuse
-        bits = SYN | (DATA if carries else 0) | (RST if first.rst else 0)
+        bits = SYN | (DATA if carries else 0) | (RST if first.rst and (reuse or others) else 0)
     elif others:
         bits = _later(first)
     for segment in others:
@@ -63,6 +62,7 @@ def _later(segment: Segment) -> int:
     bits = RST if segment.rst else 0
     if segment.ack is None:
         return bits
+    bits |= FIN if segment.fin else 0
     if segment.syn:
         return bits | SYN_ACK
-    return bits | (DATA if segment.payload_len else ACK) | (FIN if segment.fin else 0)
+    return bits | (DATA if segment.payload_len else ACK)
