@@ -17,14 +17,30 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from tcpwatch import __version__
-from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.errors import ExitCode, PlacedError, TcpwatchError
 
 if TYPE_CHECKING:
     from tcpwatch.outputs import Settings
+    from tcpwatch.sifting import Wish
 
 _EXIT_CODES = """\
 exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
 3 could not observe (INCONCLUSIVE); 130 interrupted"""
+
+_FILTER_HELP = """\
+filters: terms side by side must all hold; also `or`, `not` (or -), parentheses, quotes.
+  state:close-wait port:443     FIELD:VALUE; of both ends it is enough that one fits
+  port:80,443 octets>10k        a list; = != < <= > >= with k, M, ms, s, m, h
+  src:10.0.0.0/8 -reason:fin    a prefix; not; src is the end that opened
+  path:'... > CLOSE-WAIT[>5s]'  the way an end went, as PATTERN
+  zeek:S* missing>0             wildcards
+  rst                           a bare word is searched for in all text
+  state=time-wait               certainly; `state:` also where it may be
+fields: state was path age duration start role ip src dst port sport dport id closed_by
+  reason complete midstream segments octets retransmissions missing zero_windows findings
+  zeek history completeness
+patterns: A > B, `...` any states, (A | B), A?, A[>5s]; never A
+  --expect 'port:443 active: ... > TIME-WAIT' --expect 'both: never CLOSE-WAIT[>5s]'"""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """How an output refuses what is written to it once it is open."""
@@ -103,7 +119,20 @@ def _complain(error: TcpwatchError) -> int:
     from tcpwatch.views.wording import escaped
 
     print(f"tcpwatch: {escaped(str(error))}", file=sys.stderr)
+    if isinstance(error, PlacedError):
+        _point(error.text, error.column)
     return error.exit_code
+
+
+def _point(text: str, column: int) -> None:
+    """The text, and a caret under the place; of a long text what is around it."""
+    from tcpwatch.views.canvas import width_of
+    from tcpwatch.views.wording import escaped
+
+    room = _width() - 8
+    first = max(0, min(column - room // 2, len(text) - room))
+    before, after = escaped(text[first:column]), escaped(text[column : first + room])
+    print(f"  {before}{after}\n  {' ' * width_of(before)}^", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------- commands
@@ -243,15 +272,16 @@ def _parser() -> argparse.ArgumentParser:
         "replay",
         help="show a capture, or a recording (--jsonl) again",
         description="Shows both ends' states from captures (pcap and pcapng, also packed with\n"
-        "gzip or zstd) and from recordings. Of a capture with many connections it counts which\n"
-        "went which way.",
-        epilog=_EXIT_CODES,
+        "gzip or zstd) and from recordings. Several captures are one, in order of time. A few\n"
+        "connections are drawn as a ladder, of many it is counted which went which way.",
+        epilog=f"{_FILTER_HELP}\n\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     replay.add_argument(
         "file", nargs="+", metavar="FILE", help="a capture or a recording, or - for stdin"
     )
     replay.set_defaults(command=_replay)
+    _add_selection(replay)
     way = replay.add_mutually_exclusive_group()
     way.add_argument(
         "--summary",
@@ -265,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         help="draw the connections, however many they are",
     )
-    _add_output(replay)
+    _add_output(replay, tables=True)
 
     explain = commands.add_parser("explain", help="what a state or a transition means")
     explain.add_argument("what", nargs="+", metavar="STATE|'A>B'")
@@ -340,11 +370,32 @@ def _add_lab(run: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output(command: argparse.ArgumentParser) -> None:
+def _add_selection(replay: argparse.ArgumentParser) -> None:
+    group = replay.add_argument_group("which connections, and what of them")
+    group.add_argument(
+        "--filter", metavar="F", help="only those that the filter selects, see below"
+    )
+    group.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="'[F] ROLE: PATTERN'",
+        help="judge them: the path of that end (active, passive or both; client, server in "
+        "recordings) of those that F selects; may be repeated",
+    )
+    group.add_argument(
+        "--top", type=_positive, metavar="N", help="the N oddest, and what is odd about each"
+    )
+
+
+def _add_output(command: argparse.ArgumentParser, *, tables: bool = False) -> None:
     group = command.add_argument_group("output (FILE may be -)")
     group.add_argument("--json", metavar="FILE", help="the result, one object")
     group.add_argument("--jsonl", metavar="FILE", help="the recording: every event, for `replay`")
     group.add_argument("--pcap", metavar="FILE", help="pcapng, with the states as comments")
+    if tables:
+        group.add_argument("--csv", metavar="FILE", help="one row a connection (RFC 4180)")
+        group.add_argument("--parquet", metavar="FILE", help="the same, with types")
     group.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
 
 
@@ -417,7 +468,18 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         ascii_only=_only_ascii(),
         progress=_on_a_terminal(sys.stderr),
         summary=getattr(arguments, "summary", None),
+        wish=_wish(arguments),
+        csv=getattr(arguments, "csv", None),
+        parquet=getattr(arguments, "parquet", None),
     )
+
+
+def _wish(arguments: argparse.Namespace) -> Wish:
+    from tcpwatch.sifting import Wish, wish_of
+
+    if arguments.command is not _replay:
+        return Wish()
+    return wish_of(arguments.filter, arguments.expect, arguments.top)
 
 
 def _colourful() -> bool:

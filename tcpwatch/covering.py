@@ -17,6 +17,7 @@ from typing import TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.fleet import Played, cores, play_many
+from tcpwatch.interruption import signals
 from tcpwatch.lab.scenario import catalogue, find
 from tcpwatch.machine.coverage import Coverage, Sighting, declared, sightings, survey
 from tcpwatch.machine.verdict import judge
@@ -24,7 +25,7 @@ from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, Verdict
 from tcpwatch.outputs import Progress, Settings, tracker_of
 from tcpwatch.replaying import read_file
-from tcpwatch.running import JOBS_A_CORE, signals
+from tcpwatch.running import JOBS_A_CORE
 from tcpwatch.session import Interrupted
 from tcpwatch.staging import Options
 from tcpwatch.views.coverage import coverage_document, coverage_lines, coverage_markdown

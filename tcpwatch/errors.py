@@ -34,3 +34,12 @@ class TcpwatchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class PlacedError(TcpwatchError):
+    """A text of the user's that cannot be read: ``column`` (from 0) of ``text`` is where."""
+
+    def __init__(self, message: str, text: str, column: int, exit_code: ExitCode) -> None:
+        super().__init__(message, exit_code=exit_code)
+        self.text = text
+        self.column = column

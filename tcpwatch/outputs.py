@@ -17,25 +17,28 @@ from typing import BinaryIO, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario
+from tcpwatch.machine.rows import Row
 from tcpwatch.machine.tracker import Tracker
-from tcpwatch.machine.verdict import judge
-from tcpwatch.model.events import SegmentSeen
-from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
+from tcpwatch.replayed import Replayed, conclude
 from tcpwatch.session import Session, Sink
+from tcpwatch.sifting import Sifted, Wish
 from tcpwatch.staging import Options
 from tcpwatch.views import json as json_view
 from tcpwatch.views.canvas import shortened
 from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
 from tcpwatch.views.palette import in_ascii
-from tcpwatch.views.paths import summary_head, summary_lines
+from tcpwatch.views.paths import summary_lines
 from tcpwatch.views.runs import Run, Unplayed, run_line, table_lines
-from tcpwatch.views.summary import CAPTURE, Lines, render
+from tcpwatch.views.sifted import demand_lines, top_lines
+from tcpwatch.views.summary import Lines, head_lines, render, verdict_lines
+from tcpwatch.views.table import CsvTable, Epoch, ParquetTable, Table
 from tcpwatch.views.wording import Wording, escaped
 
 LADDERS_AT_MOST = 8
-"""Connections of a capture that are drawn; more are counted."""
+SEGMENTS_AT_MOST = 4000
+"""What of a capture is drawn: with more connections, or more segments, they are counted."""
 
 _STATUS = {
     Verdict.PASS: ExitCode.OK,
@@ -49,6 +52,8 @@ class Settings:
     """What the command line asks for, beside what to play. ``jobs`` None: as many as are good.
 
     ``summary``: count a replay's connections instead of drawing them; None: where they are many.
+    ``wish``: which of a replay's connections are shown, and what is expected of them. ``csv`` and
+    ``parquet`` are for a row of each.
     """
 
     options: Options = field(default_factory=Options)
@@ -65,11 +70,29 @@ class Settings:
     ascii_only: bool = False
     progress: bool = False
     summary: bool | None = None
+    wish: Wish = field(default_factory=Wish)
+    csv: str | None = None
+    parquet: str | None = None
 
     @property
     def silent(self) -> bool:
         """Standard output belongs to a document, or nothing is to be said."""
-        return self.quiet or "-" in (self.json, self.jsonl, self.pcap)
+        return self.quiet or "-" in (self.json, self.jsonl, self.pcap, self.csv, self.parquet)
+
+    @property
+    def follows_each(self) -> bool:
+        """Whether a document is wanted that has every segment of every connection."""
+        return any((self.json, self.jsonl, self.pcap))
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether a row of each connection is to be written."""
+        return bool(self.csv or self.parquet)
+
+    @property
+    def told_otherwise(self) -> bool:
+        """Whether what was asked is the answer, so that nobody looks for a count of the ways."""
+        return bool(self.wish.top or self.wish.demands) and not self.summary
 
 
 @dataclass(slots=True)
@@ -87,9 +110,15 @@ class Outputs:
     """
 
     def __init__(
-        self, settings: Settings, json: TextIO | None, jsonl: TextIO | None, pcap: BinaryIO | None
+        self,
+        settings: Settings,
+        json: TextIO | None,
+        jsonl: TextIO | None,
+        pcap: BinaryIO | None,
+        tables: Sequence[Table] = (),
     ) -> None:
         self._settings = settings
+        self._tables = tables
         self._wording = Wording(settings.ascii_only)
         self._json, self._jsonl, self._pcap = json, jsonl, pcap
         self._planned: list[_Planned] = []
@@ -104,6 +133,11 @@ class Outputs:
         self._planned = [_Planned(topic) for topic in topics]
         self._folded = folded
         self._progress.total = len(topics)
+
+    @property
+    def settings(self) -> Settings:
+        """What was asked for."""
+        return self._settings
 
     @property
     def status(self) -> ExitCode:
@@ -139,23 +173,69 @@ class Outputs:
             if keeper.judged is not None:
                 self._ended(index, keeper.judged, held.getvalue())
 
-    def replay(self, index: int, recording: Recording) -> None:
-        """A recording's events through the same tracker to the same sinks."""
+    def replay(self, index: int, recording: Recording, sifted: Sifted | None = None) -> None:
+        """A recording's events through the same tracker to the same sinks.
+
+        ``sifted``: what is known already of which of its connections to show.
+        """
+        settings = self._settings
         record, tracker = tracker_of(recording)
+        count = bool(settings.summary)
+        write = self.writer(record) if self._tables and sifted is None else None
+        replayed = conclude(
+            record,
+            tracker,
+            recording.events,
+            settings.wish,
+            sifted=sifted,
+            count=count,
+            write=write,
+        )
         held = io.StringIO()
-        summary = self._settings.summary
-        many = _has_many(recording) if summary is None else summary
-        sinks = self._sinks(held, summarised=many)
+        counts = settings.summary or (settings.wish.top and settings.summary is None)
+        sinks = self._sinks(held, counted=bool(counts))
         for sink in sinks:
-            sink.begin(record)
-        for event in recording.events:
-            happening = tracker.feed(event)
+            sink.begin(replayed.judged.record)
+        for happening in replayed.happenings:
             for sink in sinks:
                 sink.happened(happening)
-        judged = judge(record, tracker.timeline(record.end_ns))
         for sink in sinks:
-            sink.finish(judged)
-        self._ended(index, judged, held.getvalue())
+            sink.finish(replayed.judged)
+        if counts and not settings.silent:
+            self._tell_counted(replayed)
+        self._ended(index, replayed.judged, held.getvalue())
+
+    def counted(self, index: int, replayed: Replayed) -> None:
+        """A capture whose connections are counted, and not followed one by one."""
+        if not self._settings.silent:
+            self._separate()
+            self._tell_counted(replayed)
+        self._ended(index, replayed.judged, "")
+
+    def writer(self, record: RunRecord) -> Callable[[Row], None]:
+        """What writes a row to every table."""
+        started_ns = record.lab.get("started_unix_ns")
+        epoch = Epoch(started_ns if isinstance(started_ns, int) else 0, record.end_ns)
+
+        def write(row: Row) -> None:
+            for table in self._tables:
+                table.add(row, epoch)
+
+        return write
+
+    def _tell_counted(self, replayed: Replayed) -> None:
+        settings, sifted, judged = self._settings, replayed.sifted, replayed.judged
+        assert sifted is not None
+        width, wording = settings.width, self._wording
+        parts: list[Lines] = [head_lines(judged.record, width, wording)]
+        if sifted.census.connections and not settings.told_otherwise:
+            parts.append(summary_lines(sifted.census, width, wording))
+        if settings.wish.top:
+            parts.append(top_lines(sifted.top, sifted.census.connections, width, wording))
+        if sifted.tallies:
+            parts.append(demand_lines(sifted.tallies, width, wording))
+        parts.append(verdict_lines(judged, width, wording, brief=bool(sifted.tallies)))
+        self._draw([line for part in parts if part for line in ([], *part)][1:])
 
     def unplayed(self, index: int, scenario: Scenario, error: TcpwatchError) -> None:
         """A scenario that could not be played at all."""
@@ -166,15 +246,18 @@ class Outputs:
         """A file that is to be replayed could not be read, or not to its end."""
         self._errors.append(error)
 
-    def _sinks(self, held: io.StringIO, *, summarised: bool = False) -> list[Sink]:
-        """Where a run goes: its recording, and its ladder, which is held back where folded."""
+    def _sinks(self, held: io.StringIO, *, counted: bool = False) -> list[Sink]:
+        """Where a run goes: its recording, and its ladder, which is held back where folded.
+
+        ``counted``: its connections are counted, so that there is no ladder.
+        """
         sinks: list[Sink] = [_RecordingSink(self._jsonl)] if self._jsonl else []
         if not self._settings.silent:
             if not self._folded:
                 self._separate()
             write = held.write if self._folded else self._say
-            sink = _SummarySink if summarised else _LadderSink
-            sinks.append(sink(write, self._settings))
+            if not counted:
+                sinks.append(_LadderSink(write, self._settings))
         return sinks
 
     def _ended(self, index: int, run: Run, ladder: str) -> None:
@@ -216,6 +299,8 @@ class Outputs:
             sys.stderr.write(f"tcpwatch: {escaped(message)}\n")
 
     def _write_documents(self, *, many: bool) -> None:
+        for table in self._tables:
+            table.close()
         if self._json:
             documents = [json_view.run_document(judged) for judged in self._judged]
             one = len(documents) == 1 and not many
@@ -261,19 +346,6 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
         record = replace(record, inconclusive=(*record.inconclusive, cut_off))
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
     return record, Tracker(roles=record.roles, attending=attending, newborn_only=True)
-
-
-def _has_many(recording: Recording) -> bool:
-    """Whether a capture has more connections than anybody follows in a ladder."""
-    if recording.record.lab.get("kind") != CAPTURE:
-        return False
-    met: set[frozenset[SocketAddress]] = set()
-    for event in recording.events:
-        if isinstance(event.payload, SegmentSeen):
-            met.add(frozenset((event.payload.src, event.payload.dst)))
-            if len(met) > LADDERS_AT_MOST:
-                return True
-    return False
 
 
 def _worth_a_ladder(run: Run) -> bool:
@@ -339,31 +411,6 @@ class _LadderSink:
 
     def finish(self, judged: Judged) -> None:
         self._ladder.finish(judged)
-
-
-class _SummarySink:
-    """Prints how many connections went which way."""
-
-    def __init__(self, write: Callable[[str], object], settings: Settings) -> None:
-        self._write = write
-        self._settings = settings
-        self._wording = Wording(settings.ascii_only)
-
-    def begin(self, record: RunRecord) -> None:
-        self._draw(summary_head(record, self._settings.width, self._wording))
-
-    def happened(self, happening: Happening) -> None:
-        """Nothing is shown before the end."""
-
-    def tick(self, t_ns: int) -> None:
-        """Nothing is held back."""
-
-    def finish(self, judged: Judged) -> None:
-        self._draw(summary_lines(judged, self._settings.width, self._wording))
-
-    def _draw(self, lines: Lines) -> None:
-        settings = self._settings
-        self._write(render(lines, colour=settings.colour, ascii_only=settings.ascii_only))
 
 
 class _Keeper:
@@ -440,16 +487,35 @@ def open_outputs(settings: Settings) -> Iterator[Outputs]:
                 pcap = sys.stdout.buffer
             elif settings.pcap is not None:
                 pcap = stack.enter_context(Path(settings.pcap).open("wb"))
+            tables = _tables(settings, stack)
         except OSError as error:
             raise TcpwatchError(
                 f"cannot write {error.filename}: {error.strerror}",
                 "name a file in a folder that you may write to",
                 ExitCode.USAGE,
             ) from error
-        if [settings.json, settings.jsonl, settings.pcap].count("-") > 1:
+        documents = [settings.json, settings.jsonl, settings.pcap, settings.csv, settings.parquet]
+        if documents.count("-") > 1:
             raise TcpwatchError(
-                "standard output can take only one of --json, --jsonl and --pcap",
+                "standard output can take only one of --json, --jsonl, --pcap, --csv and --parquet",
                 "name files for the others",
                 ExitCode.USAGE,
             )
-        yield Outputs(settings, json, jsonl, pcap)
+        yield Outputs(settings, json, jsonl, pcap, tables)
+
+
+def _tables(settings: Settings, stack: ExitStack) -> list[Table]:
+    """Raises TcpwatchError, or OSError, where one cannot be written."""
+    tables: list[Table] = []
+    if settings.csv == "-":
+        sys.stdout.reconfigure(newline="")  # type: ignore[union-attr]
+        tables.append(CsvTable(sys.stdout))
+    elif settings.csv is not None:
+        path = Path(settings.csv)
+        tables.append(CsvTable(stack.enter_context(path.open("w", encoding="utf-8", newline=""))))
+    if settings.parquet == "-":
+        tables.append(ParquetTable(sys.stdout.buffer))
+    elif settings.parquet is not None:
+        path = Path(settings.parquet)
+        tables.append(ParquetTable(stack.enter_context(path.open("wb"))))
+    return tables

@@ -1,24 +1,24 @@
 """Running and replaying: which scenarios or recordings, in which order, one or many at a time.
 
-Owns: what is chosen, how many are played side by side, signals, exit codes of `run` and `replay`.
+Owns: what is chosen, how many are played side by side, exit codes of `run` and `replay`.
 Must not conclude or draw: it hands runs to the outputs.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.fleet import Played, cores, play_many
+from tcpwatch.interruption import signals
 from tcpwatch.lab.scenario import Scenario, catalogue, find, of_topic
 from tcpwatch.model.recording import Recording
 from tcpwatch.outputs import Outputs, Settings, open_outputs
-from tcpwatch.replaying import read_file
+from tcpwatch.reading import replay_captures
+from tcpwatch.replaying import Source, is_capture, recordings_in, sources
 from tcpwatch.session import Interrupted
 
 JOBS_A_CORE = 2  # a run mostly waits; with more of them none ends sooner, and each takes longer
@@ -48,23 +48,47 @@ def run_scenarios(names: Sequence[str], settings: Settings) -> int:
 
 
 def replay_recordings(names: Sequence[str], settings: Settings) -> int:
-    """Shows recordings and captures; the exit status is that of the runs in them.
+    """Shows recordings, each of its own, and captures, all as one; the exit status.
 
     What breaks off is shown as far as it goes, and then told.
     """
-    keep_octets = bool(settings.pcap or settings.jsonl)
     with ExitStack() as stack:
         outputs = stack.enter_context(open_outputs(settings))
+        with signals() as stop:
+            given = stack.enter_context(sources(names, stop.is_set))
+        kinds = [_kind(source) for source in given]
+        captures = [source for source, kind in zip(given, kinds, strict=True) if kind is True]
         runs = 0
-        for name in names:
-            try:
-                for recording in read_file(name, keep_octets=keep_octets):
-                    outputs.replay(runs, recording)
-                    runs += 1
-            except TcpwatchError as error:
-                outputs.unreadable(error)
+        for source, kind in zip(given, kinds, strict=True):
+            if isinstance(kind, TcpwatchError):
+                outputs.unreadable(kind)
+            elif not kind:
+                runs += _replay_runs(source, outputs, runs)
+            elif source is captures[0]:
+                runs += replay_captures(captures, outputs, settings, runs)
+        outputs.interrupted |= stop.is_set()
         outputs.close(many=runs > 1)
         return outputs.status
+
+
+def _kind(source: Source) -> bool | TcpwatchError:
+    """Whether it is a capture, or why that cannot be told."""
+    try:
+        return is_capture(source)
+    except TcpwatchError as error:
+        return error
+
+
+def _replay_runs(source: Source, outputs: Outputs, before: int) -> int:
+    """The runs of a recording, after so many others; how many they are."""
+    runs = 0
+    try:
+        for recording in recordings_in(source):
+            outputs.replay(before + runs, recording)
+            runs += 1
+    except TcpwatchError as error:
+        outputs.unreadable(error)
+    return runs
 
 
 # ---------------------------------------------------------------------- playing
@@ -144,28 +168,3 @@ def _chosen(names: Sequence[str], settings: Settings) -> list[Scenario]:
             ExitCode.USAGE,
         )
     return chosen
-
-
-# ---------------------------------------------------------------------- signals
-
-
-@contextmanager
-def signals() -> Iterator[threading.Event]:
-    """SIGINT, SIGTERM and SIGHUP as a wish that is heeded between two steps, never within one.
-
-    A KeyboardInterrupt between making something and remembering to unmake it would leave it behind.
-    """
-    stop = threading.Event()
-
-    def wish(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)  # ignored: by nohup(1), which is to be heeded
-    before = {number: signal.signal(number, wish) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -14,7 +14,7 @@ from tcpwatch.machine.rows import Row
 from tcpwatch.machine.verdict import path_elements
 from tcpwatch.tcp.state import TcpState
 
-CAPTURE: Final = "a capture"
+A_CAPTURE: Final = "a capture"
 """What it is called where a field that it cannot have is asked for."""
 
 

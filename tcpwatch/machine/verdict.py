@@ -64,10 +64,17 @@ class Answer:
     reason: str = ""
 
 
-def judge(record: RunRecord, timeline: Timeline, answers: Iterable[Answer] = ()) -> Judged:
+def judge(
+    record: RunRecord,
+    timeline: Timeline,
+    answers: Iterable[Answer] = (),
+    *,
+    connections: int | None = None,
+) -> Judged:
     """The verdict on a finished run, with its reasons, the weightiest first.
 
-    ``answers`` are those to what is expected beside what the run itself expects.
+    ``answers`` are those to what is expected beside what the run itself expects. ``connections``:
+    how many there are, where the timeline does not hold them.
     """
     court, ends = Court(record, timeline.end_ns), _ends(timeline)
     answers = [
@@ -102,7 +109,8 @@ def judge(record: RunRecord, timeline: Timeline, answers: Iterable[Answer] = ())
         return Judged(record, timeline, Verdict.FAIL, (*failures, *doubts), expectations)
     if doubts or failures:
         return Judged(record, timeline, Verdict.INCONCLUSIVE, (*doubts, *failures), expectations)
-    if not expectations and not timeline.connections:
+    seen = len(timeline.connections) if connections is None else connections
+    if not expectations and not seen:
         nothing = "no path was expected, and no connection was seen"
         return Judged(record, timeline, Verdict.INCONCLUSIVE, (nothing,), ())
     return Judged(record, timeline, Verdict.PASS, (), expectations)
@@ -142,14 +150,19 @@ class Court:
         self._goes_on = record.lab.get("kind") == CAPTURE
         self._end_ns = end_ns
 
-    def answer(self, key: str, pattern: Pattern, endpoint: Endpoint | None) -> Answer:
-        """Whether that end went so; ``key`` is what it is called."""
+    def answer(
+        self, key: str, pattern: Pattern, endpoint: Endpoint | None, *, explained: bool = True
+    ) -> Answer:
+        """Whether that end went so; ``key`` is what it is called.
+
+        ``explained``: where it did not, the difference is shown, which takes longer than to find.
+        """
         if endpoint is None:
             unseen = "no such connection was seen"
             return Answer(Expectation(key, pattern.text, None, unseen), unseen)
         path = path_elements(endpoint, self._end_ns)
         met, why = self._met(pattern, path, endpoint)
-        if met is False:
+        if met is False and explained:
             why = difference(pattern, endpoint, path)
         expectation = Expectation(key, pattern.text, met, why)
         return Answer(expectation, "" if met else _summary(expectation, endpoint))

@@ -1,35 +1,37 @@
 """Many connections at a glance: how they ended, and which ways their two ends went, by frequency.
 
 Owns: the words for an ending, and what stands in that table. Must not know how anything was
-concluded.
+concluded or counted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Iterable
+from typing import Final
 
-from tcpwatch.model.timeline import Belief, Connection, Judged, RunRecord, SegmentTrace
-from tcpwatch.tcp.state import TcpState
+from tcpwatch.machine.census import Census, Some, Way
+from tcpwatch.machine.rows import Ending
+from tcpwatch.model.timeline import Belief, RunRecord
 from tcpwatch.views.canvas import Span, Word, words, wrap
 from tcpwatch.views.palette import BOLD, DIM
-from tcpwatch.views.summary import Lines, finding_lines, head_lines, verdict_lines
+from tcpwatch.views.summary import Lines, finding_lines, head_lines
 from tcpwatch.views.wording import Wording
 
-_MOST_FINDINGS = 20
-_MOST_WAYS = 25
-_ANYTHING = 6  # so many states or more, and a belief says hardly anything
+_MOST_WAYS: Final = 25
+_ANYTHING: Final = 6  # so many states or more, and a belief says hardly anything
 
-REFUSED = "refused: a RST answered the SYN"
-UNANSWERED = "no answer to the SYN"
-BY_RST = "aborted by RST"
-BY_FIN = "closed by FIN"
-HALF_CLOSED = "a FIN of one end only"
-TIMED_OUT = "timed out"
-OPEN = "still open"
-_ORDER = (BY_FIN, BY_RST, REFUSED, UNANSWERED, HALF_CLOSED, TIMED_OUT, OPEN)
+ENDINGS: Final = {
+    Ending.FIN: "closed by FIN",
+    Ending.RST: "aborted by RST",
+    Ending.REFUSED: "refused: a RST answered the SYN",
+    Ending.UNANSWERED: "no answer to the SYN",
+    Ending.HALF_CLOSED: "a FIN of one end only",
+    Ending.TIMEOUT: "timed out",
+    Ending.OPEN: "still open",
+}
+"""In words, in the order in which they are told."""
+_CLOSED_BY_SOMEBODY: Final = (Ending.FIN, Ending.RST, Ending.HALF_CLOSED)
 
 
 def summary_head(record: RunRecord, width: int, wording: Wording) -> Lines:
@@ -37,138 +39,97 @@ def summary_head(record: RunRecord, width: int, wording: Wording) -> Lines:
     return [*head_lines(record, width, wording), []]
 
 
-def summary_lines(judged: Judged, width: int, wording: Wording) -> Lines:
+def summary_lines(census: Census, width: int, wording: Wording) -> Lines:
     """How the connections ended, and the ways that their ends went, the most frequent first."""
-    connections = judged.timeline.connections
-    lines = [*_endings(connections, width), [], *_ways(connections, width, wording)]
-    findings = judged.timeline.findings
-    if findings:
-        lines += [[], *finding_lines(findings[:_MOST_FINDINGS], width, wording)]
-        if len(findings) > _MOST_FINDINGS:
-            lines.append([Span(f"and {len(findings) - _MOST_FINDINGS:,} more findings", DIM)])
-    verdict = verdict_lines(judged, width, wording)
-    return [*lines, [], *verdict] if verdict else lines
-
-
-def ending(connection: Connection) -> str:
-    """How it ended, as far as was seen."""
-    senders = {trace.sender for trace in connection.segments}
-    first = connection.segments[0] if connection.segments else None
-    opened = first is not None and first.segment.syn and first.segment.ack is None
-    if opened and first is not None:
-        answers = [trace for trace in connection.segments if trace.sender != first.sender]
-        if not answers and all(trace.segment.syn for trace in connection.segments):
-            return UNANSWERED
-        if answers and all(trace.segment.rst for trace in answers):
-            return REFUSED
-    match connection.close_reason:
-        case "rst":
-            return BY_RST
-        case "fin":
-            closed = {trace.sender for trace in connection.segments if trace.segment.fin}
-            return BY_FIN if closed == senders else HALF_CLOSED
-        case "timeout":
-            return TIMED_OUT
-        case _:
-            return OPEN
-
-
-def _endings(connections: Sequence[Connection], width: int) -> Lines:
-    endings: dict[str, list[Connection]] = {}
-    for connection in connections:
-        endings.setdefault(ending(connection), []).append(connection)
-    lines = [[Span(_counted(len(connections), "connection"), BOLD)]]
-    room = len(f"{len(connections):,}")
-    for name in _ORDER:
-        group = endings.get(name)
-        if group:
-            said = [_count(len(group), len(connections), room), *words(name)]
-            said += words(_by_whom(name, group), DIM)
-            lines += wrap(said, width, room + 12)
-    lines += [
-        wrap(words(text, DIM), width, 2)[0]
-        for text in (_retransmitted(connections), _midstream(connections))
-        if text
-    ]
+    lines = [*_endings(census, width), [], *_ways(census, width, wording)]
+    if census.findings:
+        lines += [[], *finding_lines(census.findings, width, wording)]
+        if census.more_findings:
+            lines.append([Span(f"and {census.more_findings:,} more findings", DIM)])
     return lines
 
 
-def _by_whom(name: str, group: Iterable[Connection]) -> str:
-    if name not in (BY_FIN, BY_RST, HALF_CLOSED):
-        return ""
-    first = Counter(connection.closed_by for connection in group)
-    parts = [f"{count:,} {_began(who)}" for who, count in first.most_common()]
-    return f"({', '.join(parts)})"
+def _endings(census: Census, width: int) -> Lines:
+    lines = [[Span(counted(census.connections, "connection"), BOLD)]]
+    room = len(f"{census.connections:,}")
+    for ending, name in ENDINGS.items():
+        by = Counter({who: n for (one, who), n in census.endings.items() if one is ending})
+        if by:
+            said = [_share(by.total(), census.connections, room), *words(name)]
+            said += words(_by_whom(by), DIM) if ending in _CLOSED_BY_SOMEBODY else []
+            lines += wrap(said, width, room + 12)
+    midstream = (
+        f"{counted(census.midstream, 'connection')} had begun before the capture"
+        if census.midstream
+        else ""
+    )
+    aged = (
+        f"{counted(census.aged, 'connection')} given up open, after a long silence"
+        if census.aged
+        else ""
+    )
+    notes = (
+        _some(census.retransmitted, "retransmission"),
+        _some(census.missing, "octet", "acknowledged and not captured"),
+        _some(census.zero_windows, "zero window"),
+        midstream,
+        aged,
+    )
+    return lines + [line for text in notes if text for line in wrap(words(text, DIM), width, 2)]
+
+
+def _by_whom(by: Counter[str | None]) -> str:
+    return f"({', '.join(f'{count:,} {_began(who)}' for who, count in by.most_common())})"
 
 
 def _began(who: str | None) -> str:
     return "by both at once" if who == "both" else f"first by the {who} end"
 
 
-def _retransmitted(connections: Sequence[Connection]) -> str:
-    counts = [sum(trace.retransmission for trace in one.segments) for one in connections]
-    total, of = sum(counts), sum(count > 0 for count in counts)
-    if not total:
+def _some(some: Some, what: str, which: str = "") -> str:
+    if not some.total:
         return ""
-    return f"{_counted(total, 'retransmission')} in {_counted(of, 'connection')}"
-
-
-def _midstream(connections: Sequence[Connection]) -> str:
-    begun = {TcpState.CLOSED, TcpState.LISTEN}
-    count = sum(
-        not all(end.initial.states <= begun for end in one.endpoints) for one in connections
-    )
-    return f"{_counted(count, 'connection')} had begun before the capture" if count else ""
+    many = " ".join(filter(None, (counted(some.total, what), which)))
+    return f"{many} in {counted(some.connections, 'connection')}"
 
 
 # ---------------------------------------------------------------------- ways
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """What connections have in common: the path of each end."""
-
-    paths: tuple[tuple[Belief, ...], ...]
-
-
-def _ways(connections: Sequence[Connection], width: int, wording: Wording) -> Lines:
-    groups: dict[_Way, list[Connection]] = {}
-    for connection in connections:
-        way = _Way(tuple(endpoint.path for endpoint in connection.endpoints))
-        groups.setdefault(way, []).append(connection)
-    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
-    room = len(f"{len(connections):,}")
+def _ways(census: Census, width: int, wording: Wording) -> Lines:
+    ordered = census.ways
+    room = len(f"{census.connections:,}")
     lines: Lines = []
-    for way, group in ordered[:_MOST_WAYS]:
-        lines += _way(way, group, len(connections), room, width, wording)
+    for way in ordered[:_MOST_WAYS]:
+        lines += _way(way, census.connections, room, width, wording)
     rest = ordered[_MOST_WAYS:]
     if rest:
-        count = sum(len(group) for _, group in rest)
-        text = f"and {_counted(len(rest), 'way')} more, of {_counted(count, 'connection')}"
+        count = sum(way.count for way in rest)
+        text = f"and {counted(len(rest), 'way')} more, of {counted(count, 'connection')}"
         lines.append([Span(text, DIM)])
     return lines
 
 
-def _way(
-    way: _Way, group: Sequence[Connection], total: int, room: int, width: int, wording: Wording
-) -> Lines:
+def _way(way: Way, total: int, room: int, width: int, wording: Wording) -> Lines:
     indent = room + 9
     lines: Lines = []
-    for index, (path, endpoint) in enumerate(zip(way.paths, group[0].endpoints, strict=True)):
-        said: list[Word] = [_count(len(group), total, room)] if index == 0 else []
+    for index, (role, path) in enumerate(way.paths):
+        said: list[Word] = [_share(way.count, total, room)] if index == 0 else []
         if index:
             said.append((Span(" " * (indent - 1)),))
-        said.append((Span(wording.safe(endpoint.role), BOLD), Span(" ")))
-        said += _path(path, wording)
+        said.append((Span(wording.safe(role), BOLD), Span(" ")))
+        said += path_words(path, wording)
         lines += wrap(said, width, indent + 2)
-    spans = [(Span(" " * (indent - 1)),), *words(_when(group), DIM)]
-    first = group[0]
-    ends = " > ".join(wording.safe(str(endpoint.address)) for endpoint in first.endpoints)
-    spans += words(f"e.g. #{first.number} {ends}", DIM)
+    spans = [(Span(" " * (indent - 1)),), *words(_when(way), DIM)]
+    four_tuple = way.example.four_tuple
+    ends = [four_tuple.local, four_tuple.remote][: len(way.paths)]
+    met = " > ".join(wording.safe(str(address)) for address in ends)
+    spans += words(f"e.g. #{way.example.number} {met}", DIM)
     return [*lines, *wrap(spans, width, indent + 2)]
 
 
-def _path(path: Iterable[Belief], wording: Wording) -> list[Word]:
+def path_words(path: Iterable[Belief], wording: Wording) -> list[Word]:
+    """``CLOSED > SYN-SENT``; where a belief says hardly anything, ``unknown``."""
     content: list[Word] = []
     for belief in path:
         vague = len(belief.states) >= _ANYTHING
@@ -177,29 +138,25 @@ def _path(path: Iterable[Belief], wording: Wording) -> list[Word]:
     return content
 
 
-def _when(group: Sequence[Connection]) -> str:
-    lasted = sorted(_duration_ns(connection.segments) for connection in group)
-    if len(lasted) == 1:
-        return f"{_time(lasted[0])};"
-    middle = median(lasted)
-    return f"{_time(lasted[0])} to {_time(lasted[-1])}, median {_time(middle)};"
+def _when(way: Way) -> str:
+    shortest, middle, longest = way.times_ns
+    if way.count == 1:
+        return f"{duration(shortest)};"
+    return f"{duration(shortest)} to {duration(longest)}, median {duration(middle)};"
 
 
-def _duration_ns(segments: Sequence[SegmentTrace]) -> int:
-    times = [trace.sent_ns for trace in segments if trace.sent_ns is not None]
-    return max(times) - min(times) if times else 0
-
-
-def _time(t_ns: float) -> str:
+def duration(t_ns: float) -> str:
+    """``1.2 ms``, ``3.4 s``."""
     if t_ns < 1e9:
         return f"{t_ns / 1e6:.3g} ms"
     return f"{t_ns / 1e9:.4g} s"
 
 
-def _count(count: int, total: int, room: int) -> Word:
+def _share(count: int, total: int, room: int) -> Word:
     share = f"{100 * count / total:.1f} %"
     return (Span(f"{count:>{room},}", BOLD), Span(f" {share:>7}", DIM))
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """``1 connection``, ``2,000 connections``."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")

@@ -94,13 +94,13 @@ def path_lines(judged: Judged, width: int, wording: Wording) -> Lines:
             path += [word for _, expectation in mine for word in _met(expectation)]
             lines += wrap(path, width, 8)
             for _, expectation in mine:
-                lines += _explanation(expectation, wording, width)
+                lines += explanation_lines(expectation, wording, width)
     for index, expectation in enumerate(judged.expectations):
         if index not in told:
             who = (Span(wording.safe(expectation.endpoint), BOLD), Span(" "))
             pattern = words(wording.safe(expectation.pattern))
             lines += wrap([who, *pattern, *_met(expectation)], width, 8)
-            lines += _explanation(expectation, wording, width)
+            lines += explanation_lines(expectation, wording, width)
     return lines
 
 
@@ -174,15 +174,22 @@ def finding_lines(findings: Iterable[Finding], width: int, wording: Wording) -> 
     return lines
 
 
-def verdict_lines(judged: Judged, width: int, wording: Wording) -> Lines:
-    """``PASS in 0.3 s``, or another verdict and its reasons; nothing where nothing was asked."""
-    asked = judged.expectations or judged.reasons
-    if judged.record.lab.get("kind") == CAPTURE and not asked:
+def verdict_lines(judged: Judged, width: int, wording: Wording, *, brief: bool = False) -> Lines:
+    """``PASS in 0.3 s``, or another verdict and its reasons; nothing where nothing was asked.
+
+    ``brief``: those reasons that stand above, with the demands, are not told again.
+    """
+    captured = judged.record.lab.get("kind") == CAPTURE
+    if captured and not (judged.expectations or judged.reasons):
         return []
     verdict = (Span(judged.verdict.value.upper(), VERDICT_STYLES[judged.verdict]),)
-    lines = wrap([verdict, *words(f"in {seconds(judged)} s")], width)
+    lasted = [] if captured else words(f"in {seconds(judged)} s")
+    lines = wrap([verdict, *lasted], width)
     shown, others = _shown_above(judged)
-    if shown:
+    if brief:
+        about = tuple(f"{expectation.endpoint}: " for expectation in judged.expectations)
+        others = [reason for reason in others if not reason.startswith(about)]
+    elif shown:
         others = [f"{' and '.join(shown)}: NOT as expected, see above", *others]
     for reason in others:
         lines += [
@@ -268,7 +275,7 @@ def _met(expectation: Expectation) -> list[Word]:
             return [_NOTHING, (Span("cannot be told", WARN),)]
 
 
-def _explanation(expectation: Expectation, wording: Wording, width: int) -> Lines:
+def explanation_lines(expectation: Expectation, wording: Wording, width: int) -> Lines:
     """The lines of the difference, indented as they are."""
     if expectation.met:
         return []

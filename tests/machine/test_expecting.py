@@ -46,6 +46,7 @@ def test_a_demand_that_cannot_be_read_shows_the_place(text: str, shown: str) -> 
 
 @given(
     st.text()
+    | st.lists(st.sampled_from(["active:", "'x", '"', "...", ">", "(", "CLOSED"])).map(" ".join)
     | st.lists(st.sampled_from(["active:", "'x", '"', "...", ">", "(", "|", "CLOSED"])).map(
         " ".join
     )

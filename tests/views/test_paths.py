@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tcpwatch.machine.census import Census
+from tcpwatch.machine.rows import Ending, ending, row_of
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import judge
 from tcpwatch.model.events import WIRE, Event, Point, SegmentSeen, Vantage
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.timeline import Judged, RunRecord
-from tcpwatch.views.paths import (
-    BY_FIN,
-    BY_RST,
-    HALF_CLOSED,
-    OPEN,
-    REFUSED,
-    UNANSWERED,
-    ending,
-    summary_lines,
-)
+from tcpwatch.views.paths import summary_lines
 from tcpwatch.views.summary import render
 from tcpwatch.views.wording import Wording
 from tests.machine.conversation import conversation
@@ -51,7 +44,10 @@ def run_of(*connections: tuple[str, ...]) -> Judged:
 
 
 def shown(run: Judged, width: int = 80) -> str:
-    return render(summary_lines(run, width, Wording()))
+    census = Census()
+    for connection in run.timeline.connections:
+        census.add(row_of(connection, run.timeline.findings))
+    return render(summary_lines(census, width, Wording()))
 
 
 def test_the_most_frequent_way_comes_first() -> None:
@@ -92,18 +88,18 @@ def test_the_most_frequent_way_comes_first() -> None:
 @pytest.mark.parametrize(
     "lines, how",
     [
-        (("> S 0:0(0)",), UNANSWERED),
-        (("> S 0:0(0)", "> S 0:0(0)"), UNANSWERED),
-        (("> S 0:0(0)", "< RA 0:0(0) ack 1"), REFUSED),
-        (OPENED, OPEN),
-        ((*OPENED, *CLOSED[:1]), HALF_CLOSED),
-        ((*OPENED, *CLOSED), BY_FIN),
-        ((*OPENED, *ABORTED), BY_RST),
-        (("> S 0:0(0)", "< SA 0:0(0) ack 1", "> R 1:1(0)"), BY_RST),
+        (("> S 0:0(0)",), Ending.UNANSWERED),
+        (("> S 0:0(0)", "> S 0:0(0)"), Ending.UNANSWERED),
+        (("> S 0:0(0)", "< RA 0:0(0) ack 1"), Ending.REFUSED),
+        (OPENED, Ending.OPEN),
+        ((*OPENED, *CLOSED[:1]), Ending.HALF_CLOSED),
+        ((*OPENED, *CLOSED), Ending.FIN),
+        ((*OPENED, *ABORTED), Ending.RST),
+        (("> S 0:0(0)", "< SA 0:0(0) ack 1", "> R 1:1(0)"), Ending.RST),
     ],
 )
-def test_an_ending_is_told_by_its_segments(lines: tuple[str, ...], how: str) -> None:
-    assert ending(run_of(lines).timeline.connections[0]) == how
+def test_an_ending_is_told_by_its_segments(lines: tuple[str, ...], how: Ending) -> None:
+    assert ending(run_of(lines).timeline.connections[0]) is how
 
 
 def test_no_line_is_longer_than_the_terminal_is_wide() -> None:

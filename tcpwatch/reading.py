@@ -1,0 +1,155 @@
+"""Captures read and handed to the outputs: counted first, then followed one by one where few.
+
+Owns: how often a capture is read, and for what; how far the reading is; that an interruption ends
+it, and what is known until then is shown. Must not conclude or draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from tcpwatch.errors import TcpwatchError
+from tcpwatch.interruption import signals
+from tcpwatch.machine.rows import Row
+from tcpwatch.model.timeline import RunRecord
+from tcpwatch.outputs import LADDERS_AT_MOST, SEGMENTS_AT_MOST, Outputs, Settings, tracker_of
+from tcpwatch.replayed import add_evidence, counted
+from tcpwatch.replaying import Captures, Source, record_of
+from tcpwatch.sifting import Sifted, sift
+
+if TYPE_CHECKING:
+    from tcpwatch.sources.capture.batch import Batch
+    from tcpwatch.sources.capture.rows import Progress, Rows
+
+_SORTED_AT_MOST: Final = 100_000
+"""Connections that are put in order of number; more come in the order in which they were over."""
+_EVERY: Final = 1 << 62
+
+
+def replay_captures(
+    given: Sequence[Source], outputs: Outputs, settings: Settings, index: int
+) -> int:
+    """All of them as one run, the one of that index; 1, or 0 where nothing could be read."""
+    from tcpwatch.sources.capture.rows import Rows
+
+    each = settings.follows_each or settings.summary is False
+    keep = _EVERY if each else LADDERS_AT_MOST
+    # What is asked of time can be answered only once it is known when the capture ends.
+    at_once = settings.wish.is_plain and not settings.has_tables
+    with signals() as stop, _shown_progress(settings) as tell:
+        reader = Rows([source.path for source in given], progress=tell, stop=stop.is_set)
+        broken: list[TcpwatchError] = []
+        batches = _until_broken(reader, given, broken)
+        held: list[Batch] = []
+        sifted = Sifted(settings.wish, 0)
+        if at_once:
+            sifted = sift(chain.from_iterable(batches), settings.wish, _UNKNOWN, keep=keep)
+        else:
+            held += batches
+    for error in broken:
+        outputs.unreadable(error)
+    if not any(capture.tally.frames for capture in reader.captures) and broken:
+        return 0
+    for source, capture in zip(given, reader.captures, strict=False):
+        capture.name = source.name
+    record = record_of(reader.captures)
+    if stop.is_set():
+        outputs.interrupted = True
+        record = replace(record, inconclusive=(*record.inconclusive, "interrupted"))
+    if not at_once:
+        write = outputs.writer(record) if settings.has_tables else None
+        sifted = sift(_rows(held), settings.wish, record, keep=keep, write=write)
+    sifted.end_ns = record.end_ns
+    _show(given, sifted, record, outputs, index)
+    return 1
+
+
+_UNKNOWN: Final = RunRecord("", "", {}, (), {}, {})
+"""Of a capture that is not read yet."""
+
+
+def _show(
+    given: Sequence[Source],
+    sifted: Sifted,
+    record: RunRecord,
+    outputs: Outputs,
+    index: int,
+) -> None:
+    settings = outputs.settings
+    captures = Captures(given, keep_octets=bool(settings.pcap or settings.jsonl))
+    if settings.follows_each or _fits_a_ladder(sifted, settings):
+        everything = len(sifted.picked) == sifted.seen
+        only = None if everything else {row.id.four_tuple for row in sifted.picked}
+        recording = captures.recording(only, until_ns=record.end_ns)
+        outputs.replay(index, replace(recording, record=record), sifted)
+        return
+    wrong = {row.id.four_tuple for tally in sifted.tallies for row, _ in tally.wrong}
+    if wrong and not settings.silent:
+        recording = captures.recording(wrong, until_ns=record.end_ns)
+        _, tracker = tracker_of(recording)
+        add_evidence(sifted, record, tracker, recording.events)
+    outputs.counted(index, counted(record, sifted))
+
+
+def _fits_a_ladder(sifted: Sifted, settings: Settings) -> bool:
+    """Whether the connections are drawn: by wish, or because somebody can follow them."""
+    if settings.silent or settings.summary is not None:
+        return settings.summary is False and not settings.silent
+    census = sifted.census
+    few = 0 < census.connections <= LADDERS_AT_MOST and census.segments <= SEGMENTS_AT_MOST
+    return few and not settings.wish.top
+
+
+def _until_broken(
+    reader: Rows, given: Sequence[Source], broken: list[TcpwatchError]
+) -> Iterator[Batch]:
+    """What can be read; then why no more could be."""
+    try:
+        yield from reader.batches()
+    except TcpwatchError as error:
+        for source in given:
+            error = source.called(error)
+        broken.append(error)
+
+
+def _rows(batches: Sequence[Batch]) -> Iterable[Row]:
+    rows = chain.from_iterable(batches)
+    if sum(map(len, batches)) > _SORTED_AT_MOST:
+        return rows
+    return sorted(rows, key=lambda row: row.number)
+
+
+@contextmanager
+def _shown_progress(settings: Settings) -> Iterator[Callable[[Progress], None] | None]:
+    """A bar on a terminal's standard error, which is gone when the reading is over."""
+    if not settings.progress or settings.quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("reading"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[segments]:,} segments"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True, no_color=not settings.colour)
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, segments=0)
+
+        def tell(progress: Progress) -> None:
+            bar.update(
+                task,
+                completed=progress.octets,
+                total=progress.total,
+                segments=progress.segments,
+            )
+
+        yield tell

@@ -1,0 +1,171 @@
+"""A replay concluded: what happened, which connections are selected, the verdict on them.
+
+Owns: how the machine is fed with a recording, and that a selection keeps the numbers that its
+connections have in the whole. Must not know where events come from, nor how anything is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tcpwatch.machine.row_fields import RowSubject
+from tcpwatch.machine.rows import Row, row_of
+from tcpwatch.machine.tracker import Tracker
+from tcpwatch.machine.verdict import Answer, Court, judge
+from tcpwatch.model.events import Event
+from tcpwatch.model.identity import ConnectionId
+from tcpwatch.model.timeline import CAPTURE, Connection, Happening, Judged, RunRecord, Timeline
+from tcpwatch.sifting import Sifted, Wish, sift
+from tcpwatch.views.sifted import selection
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A run as it is shown. Where it is only counted it has no ``happenings``.
+
+    ``sifted`` is None where nothing was asked, so that nothing was to be counted.
+    """
+
+    judged: Judged
+    sifted: Sifted | None
+    happenings: tuple[Happening, ...] = ()
+
+
+def conclude(
+    record: RunRecord,
+    tracker: Tracker,
+    events: Iterable[Event],
+    wish: Wish,
+    *,
+    sifted: Sifted | None = None,
+    count: bool = False,
+    write: Callable[[Row], object] | None = None,
+) -> Replayed:
+    """Feeds all events to the machine. ``sifted``: what is known already of which to show.
+
+    ``count``: the connections are to be counted, even if nothing is asked.
+    """
+    happenings = tuple(tracker.feed(event) for event in events)
+    timeline = tracker.timeline(record.end_ns)
+    if sifted is None and wish.is_plain and write is None and not count:
+        return Replayed(judge(record, timeline), None, happenings)
+    if sifted is None:
+        rows = [row_of(one, timeline.findings) for one in timeline.connections]
+        sifted = sift(rows, wish, record, keep=len(rows), write=write)
+    numbers = {row.id: row.number for row in sifted.picked}
+    if any(numbers.get(one.id) != one.number for one in timeline.connections):
+        whole = record.lab.get("kind") != CAPTURE  # then calls and processes are of all
+        happenings, timeline = _chosen(happenings, timeline, numbers, whole=whole)
+    record = told_selection(record, sifted)
+    judged = judge(record, timeline, _answers(sifted, timeline, record))
+    return Replayed(_unselected(judged, sifted), sifted, happenings)
+
+
+def counted(record: RunRecord, sifted: Sifted) -> Replayed:
+    """A capture whose connections are counted, and not followed one by one."""
+    record = told_selection(record, sifted)
+    timeline = Timeline((), (), tuple(sifted.census.findings), sifted.end_ns)
+    count = sifted.census.connections
+    judged = judge(record, timeline, sifted.answers, connections=count)
+    return Replayed(_unselected(judged, sifted), sifted)
+
+
+def _unselected(judged: Judged, sifted: Sifted) -> Judged:
+    """Where the filter left nothing, that is why nothing can be said."""
+    if sifted.census.connections or not sifted.seen or judged.expectations:
+        return judged
+    return replace(judged, reasons=("the filter selects no connection",))
+
+
+def told_selection(record: RunRecord, sifted: Sifted) -> RunRecord:
+    """The record, which says what was selected of the whole."""
+    told = selection(str(sifted.wish.selects), sifted.seen, sifted.census.connections)
+    return replace(record, claim=f"{record.claim}; {told}") if told else record
+
+
+def add_evidence(
+    sifted: Sifted, record: RunRecord, tracker: Tracker, events: Iterable[Event]
+) -> None:
+    """Finds the failures that are to be shown again, with all their evidence: from their events."""
+    rows = {row.id: row.number for tally in sifted.tallies for row, _ in tally.wrong}
+    happenings = [tracker.feed(event) for event in events]
+    _, timeline = _chosen(happenings, tracker.timeline(record.end_ns), rows, whole=False)
+    court = Court(record, timeline.end_ns)
+    known = {one.number: one for one in timeline.connections}
+    for tally in sifted.tallies:
+        for index, (row, answer) in enumerate(tally.wrong):
+            role = answer.expectation.endpoint.partition(" ")[0]
+            ends = known[row.number].endpoints if row.number in known else ()
+            for end in ends:
+                if end.role == role:
+                    again = court.answer(answer.expectation.endpoint, tally.demand.pattern, end)
+                    if again.expectation.met is answer.expectation.met:
+                        tally.wrong[index] = (row, _asked(again, tally.demand.text))
+
+
+def _answers(sifted: Sifted, timeline: Timeline, record: RunRecord) -> Iterator[Answer]:
+    """To every demand, of every connection that it is about."""
+    court = Court(record, timeline.end_ns)
+    rows = {row.number: row for row in sifted.picked}
+    for tally in sifted.tallies:
+        demand, asked = tally.demand, False
+        for connection in timeline.connections:
+            subject = RowSubject(rows[connection.number], sifted.end_ns)
+            if not demand.selects.matches(subject):
+                continue
+            for end in connection.endpoints:
+                if demand.is_about(end.role):
+                    key = f"{end.role} {connection.number}"
+                    yield _asked(court.answer(key, demand.pattern, end), demand.text)
+                    asked = True
+        if not asked:
+            yield from tally.answers
+
+
+def _asked(answer: Answer, text: str) -> Answer:
+    return replace(answer, expectation=replace(answer.expectation, asked=text))
+
+
+def _chosen(
+    happenings: Sequence[Happening],
+    timeline: Timeline,
+    numbers: Mapping[ConnectionId, int],
+    *,
+    whole: bool,
+) -> tuple[tuple[Happening, ...], Timeline]:
+    """Only those connections, by those numbers, and what happened to them."""
+    known = {one.number: numbers[one.id] for one in timeline.connections if one.id in numbers}
+
+    def renumbered(one: Happening) -> Happening:
+        moves = (
+            replace(m, connection=known[m.connection]) for m in one.moves if m.connection in known
+        )
+        number = None if one.connection is None else known[one.connection]
+        return replace(one, connection=number, moves=tuple(moves))
+
+    kept = tuple(
+        renumbered(one)
+        for one in happenings
+        if one.connection in known or (whole and one.connection is None)
+    )
+    connections = (
+        replace(one, number=known[one.number])
+        for one in timeline.connections
+        if one.number in known
+    )
+    findings = (
+        replace(one, connection=None if one.connection is None else known[one.connection])
+        for one in timeline.findings
+        if one.connection in known or (whole and one.connection is None)
+    )
+    return kept, Timeline(
+        tuple(sorted(connections, key=_number)),
+        tuple(one.event for one in kept),
+        tuple(findings),
+        timeline.end_ns,
+    )
+
+
+def _number(connection: Connection) -> int:
+    return connection.number

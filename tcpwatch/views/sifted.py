@@ -1,0 +1,132 @@
+"""What a replay's filter, `--top` and `--expect` came to, in words.
+
+Owns: how the oddest connections and the answers to demands stand on the page. Must not know how
+they were found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tcpwatch.machine.expecting import Demand
+from tcpwatch.machine.oddity import Oddity
+from tcpwatch.machine.rows import Row
+from tcpwatch.machine.verdict import Answer
+from tcpwatch.views.canvas import Span, Word, words, wrap
+from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
+from tcpwatch.views.paths import counted, duration, path_words
+from tcpwatch.views.summary import Lines, explanation_lines
+from tcpwatch.views.wording import Wording
+
+
+class Counted(Protocol):
+    """The answers to one demand."""
+
+    @property
+    def demand(self) -> Demand: ...
+    @property
+    def met(self) -> int: ...
+    @property
+    def unmet(self) -> int: ...
+    @property
+    def doubtful(self) -> int: ...
+    @property
+    def wrong(self) -> Sequence[tuple[Row, Answer]]: ...
+    @property
+    def unsure(self) -> Sequence[tuple[Row, Answer]]: ...
+
+
+def selection(selects: str, seen: int, chosen: int) -> str:
+    """How many connections a filter has left; empty where there is none."""
+    if not selects:
+        return ""
+    left = "none" if not chosen else "all" if chosen == seen else f"{chosen:,}"
+    return f"{left} of {counted(seen, 'connection')} selected by {selects}"
+
+
+def top_lines(
+    top: Sequence[tuple[Row, Sequence[Oddity]]], chosen: int, width: int, wording: Wording
+) -> Lines:
+    """Each of the oddest with what is odd about it, and the way that its ends went."""
+    if not top:
+        return [[Span(f"nothing odd about {counted(chosen, 'connection')}", BOLD)]]
+    of = f"of {counted(chosen, 'connection')}"
+    lines: Lines = [[Span(f"the oddest {len(top)} {of}, the oddest first", BOLD)]]
+    for row, odd in top:
+        lines += [[], *_named(row, width, wording)]
+        for one in odd:
+            lines += _indented(words(wording.safe(one.words), WARN), 4, width)
+        for end in row.course.ends:
+            role: Word = (Span(wording.safe(end.role), DIM), Span(" "))
+            lines += _indented([role, *path_words(end.path, wording)], 4, width)
+    return lines
+
+
+def demand_lines(tallies: Sequence[Counted], width: int, wording: Wording) -> Lines:
+    """Each demand, how many connections went so, and of the first that did not what they did."""
+    lines: Lines = []
+    for tally in tallies:
+        lines += [[]] if lines else []
+        lines += wrap(words(wording.safe(tally.demand.text), BOLD), width, 2)
+        lines += _indented(_counts(tally), 2, width)
+        for label, count, shown in (
+            ("NOT as expected", tally.unmet, tally.wrong),
+            ("cannot be told", tally.doubtful, tally.unsure),
+        ):
+            for row, answer in shown:
+                lines += _answered(row, answer, label, width, wording)
+            if count > len(shown):
+                lines.append([Span(f"  and {count - len(shown):,} more: {label}", DIM)])
+    return lines
+
+
+def _counts(tally: Counted) -> list[Word]:
+    total = tally.met + tally.unmet + tally.doubtful
+    if not total:
+        return words("no connection is selected that has such an end", WARN)
+    parts = [
+        (f"{tally.met:,} as expected", GOOD, tally.met),
+        (f"{tally.unmet:,} NOT as expected", BAD, tally.unmet),
+        (f"{tally.doubtful:,} cannot be told", WARN, tally.doubtful),
+    ]
+    told = [(text, style) for text, style, count in parts if count]
+    ends = "end" if total == 1 else "ends"
+    found: list[Word] = words(f"of {total:,} {ends}:")
+    for index, (text, style) in enumerate(told):
+        comma = "," if index < len(told) - 1 else ""
+        found += words(f"{text}{comma}", style)
+    return found
+
+
+def _answered(row: Row, answer: Answer, label: str, width: int, wording: Wording) -> Lines:
+    expectation = answer.expectation
+    style = BAD if expectation.met is False else WARN
+    role = expectation.endpoint.partition(" ")[0]
+    said = [*_name(row, wording), (Span(wording.safe(role), BOLD), Span(" ")), *words(label, style)]
+    if expectation.met is False:
+        said.append((Span("(- expected, + witnessed)", DIM),))
+    lines = _indented(said, 2, width)
+    if expectation.met is False:
+        return [*lines, *explanation_lines(expectation, wording, width)]
+    reason = wording.safe(expectation.explanation or answer.reason)
+    ways = [end.path for end in row.course.ends if end.role == role]
+    went = _indented(path_words(ways[0], wording), 4, width) if ways else []
+    return [*lines, *went, *_indented(words(reason, DIM), 4, width)]
+
+
+def _named(row: Row, width: int, wording: Wording) -> Lines:
+    lasted = words(f"{duration(row.last_ns - row.start_ns)}, from {duration(row.start_ns)} on", DIM)
+    return wrap([*_name(row, wording), (Span(""),), *lasted], width, 4)
+
+
+def _name(row: Row, wording: Wording) -> list[Word]:
+    """``#12 10.0.0.1:40000 > 10.0.0.2:80``."""
+    ends = [row.id.four_tuple.local, row.id.four_tuple.remote][: len(row.course.ends)]
+    met = " > ".join(wording.safe(str(address)) for address in ends)
+    return [(Span(f"#{row.number}", BOLD),), *words(met)]
+
+
+def _indented(content: list[Word], by: int, width: int) -> Lines:
+    """Wrapped, the first line indented too; later ones two cells further."""
+    return wrap([(Span(" " * by), *content[0]), *content[1:]], width, by + 2)
