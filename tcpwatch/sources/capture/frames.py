@@ -45,7 +45,7 @@ class Frames:
         return len(self.at)
 
 
-def numbers(octets: bytes, kind: str) -> NDArray[np.generic]:
+def numbers(octets: bytes, kind: str) -> NDArray[np.unsignedinteger]:
     """The octets as numbers of that type, one beginning at every octet: for those at odd places."""
     kept = np.dtype(kind)
     count = max(len(octets) - kept.itemsize + 1, 0)

@@ -5,20 +5,24 @@ Owns: what a caller asks for rows by. Several files are read as one capture, mer
 
 from __future__ import annotations
 
-import heapq
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from tcpwatch.errors import TcpwatchError
-from tcpwatch.machine.rows import Row, row_of
-from tcpwatch.machine.tracker import Tracker
-from tcpwatch.model.events import WIRE, Event, SegmentSeen
-from tcpwatch.model.witness import Observation
-from tcpwatch.sources.capture.batch import Batch, batch_of
+from tcpwatch.machine.rows import Row
+from tcpwatch.sources.capture.batch import Batch
+from tcpwatch.sources.capture.columns import Columns, Ends, Segments
+from tcpwatch.sources.capture.frames import Int64s
+from tcpwatch.sources.capture.gathering import Gatherer, Limits
 from tcpwatch.sources.capture.octets import open_octets
 from tcpwatch.sources.capture.segments import Capture
+
+_AT_ONCE: Final = 1 << 18  # segments that are put together to connections at a time
+_TELL_S: Final = 0.1
 
 
 class Progress(NamedTuple):
@@ -27,15 +31,6 @@ class Progress(NamedTuple):
     octets: int
     total: int | None
     segments: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is remembered of connections that are silent: beyond it they are given up."""
-
-    open_ns: int = 3_600_000_000_000
-    over_ns: int = 120_000_000_000
-    connections: int = 200_000
 
 
 class Rows:
@@ -52,15 +47,28 @@ class Rows:
         progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
         limits: Limits | None = None,
+        at_once: int = _AT_ONCE,
     ) -> None:
         self._names = list(names)
         self._progress = progress
         self._stop = stop
         self._limits = limits or Limits()
+        self._at_once = at_once
+        self._told_s = 0.0
+        self._gatherer: Gatherer | None = None
         self.captures: list[Capture] = []
         self.first_ns = 0
         self.last_ns = 0
-        self.aged = 0
+
+    @property
+    def aged(self) -> int:
+        """How many connections were given up while they were open."""
+        return self._gatherer.aged if self._gatherer else 0
+
+    @property
+    def asked(self) -> int:
+        """How often the machine had to be asked: once a shape."""
+        return self._gatherer.asked if self._gatherer else 0
 
     def __iter__(self) -> Iterator[Row]:
         for batch in self.batches():
@@ -69,36 +77,84 @@ class Rows:
     def batches(self) -> Iterator[Batch]:
         """Raises TcpwatchError where a capture cannot be read, after all that could be."""
         broken: list[TcpwatchError] = []
+        ends = Ends()
         with ExitStack() as stack:
             for name in self._names:
                 self.captures.append(Capture(stack.enter_context(open_octets(name))))
-            tracker = Tracker(attending=[WIRE])
-            streams = [
-                _until_broken(capture, broken, place, len(self.captures))
-                for place, capture in enumerate(self.captures)
-            ]
-            merged = heapq.merge(*streams, key=lambda seen: seen.t_ns)
-            for count, one in enumerate(merged, 1):
-                self.first_ns = self.first_ns or one.t_ns
-                tracker.feed(Event(count, one.t_ns - self.first_ns, one.vantage, one.payload))
-                if count % 1000 == 0 and self._stop is not None and self._stop():
-                    break
-            self.last_ns = max((each.tally.last_ns for each in self.captures), default=0)
-            timeline = tracker.timeline(self.last_ns - self.first_ns)
-            yield batch_of([row_of(one, timeline.findings) for one in timeline.connections])
+            for segments in self._gathered(ends, broken):
+                if self._gatherer is None:
+                    firsts = (one.tally.first_ns for one in self.captures)
+                    self.first_ns = min(first for first in firsts if first is not None)
+                    self._gatherer = Gatherer(ends, self._limits, self.first_ns)
+                yield from self._gatherer.add(segments)
+            self.last_ns = max((one.tally.last_ns for one in self.captures), default=0)
+            if self._gatherer is not None:
+                yield from self._gatherer.finish(self.last_ns)
         if broken:
             raise broken[0]
 
+    def _gathered(self, ends: Ends, broken: list[TcpwatchError]) -> Iterator[Segments]:
+        """The segments of all captures in order of time, many at once."""
+        held: list[Segments] = []
+        count = 0
+        for segments in _merged([_blocks(one, ends, broken) for one in self.captures]):
+            held.append(segments)
+            count += len(segments)
+            self._tell()
+            if count >= self._at_once:
+                yield from self._parted(Segments.joined(held))
+                held, count = [], 0
+            if self._stop is not None and self._stop():
+                break
+        if held:
+            yield from self._parted(Segments.joined(held))
 
-def _until_broken(
-    capture: Capture, broken: list[TcpwatchError], place: int, count: int
-) -> Iterator[Observation]:
+    def _parted(self, segments: Segments) -> Iterator[Segments]:
+        for begin in range(0, len(segments), self._at_once):
+            yield segments.at(slice(begin, begin + self._at_once))
+
+    def _tell(self) -> None:
+        now_s = time.monotonic()
+        if self._progress is None or now_s - self._told_s < _TELL_S:
+            return
+        self._told_s = now_s
+        segments = sum(one.tally.segments for one in self.captures)
+        self._progress(Progress(0, None, segments))
+
+
+def _blocks(capture: Capture, ends: Ends, broken: list[TcpwatchError]) -> Iterator[Segments]:
+    """A capture's segments, a block at a time; what stops it is told in ``broken``."""
+    columns = Columns(capture.tally, ends)
     try:
-        for one in capture.observations():
-            seen = one.payload
-            if isinstance(seen, SegmentSeen):
-                yield replace(one, payload=replace(seen, n=seen.n * count + place))
-            else:
-                yield one
+        for frames in capture.frames():
+            yield columns.read(frames)
     except TcpwatchError as error:
         broken.append(error)
+    finally:
+        capture.tally.incomplete = columns.incomplete
+
+
+def _merged(streams: list[Iterator[Segments]]) -> Iterator[Segments]:
+    """Several captures in order of time; of what has one time, the earlier capture's first."""
+    if len(streams) == 1:
+        yield from streams[0]
+        return
+    waiting: list[Segments | None] = [next(stream, None) for stream in streams]
+    while True:
+        there = [place for place, one in enumerate(waiting) if one is not None]
+        if not there:
+            return
+        # Beyond the earliest end of a block, more of that capture may come in between.
+        upto = min(int(one.t_ns[-1]) if len(one) else -1 for one in waiting if one is not None)
+        parts = []
+        for place in there:
+            one = waiting[place]
+            assert one is not None
+            count = int(np.searchsorted(one.t_ns, upto, side="right"))
+            parts.append(one.at(slice(0, count)))
+            waiting[place] = (
+                one.at(slice(count, None)) if count < len(one) else next(streams[place], None)
+            )
+        joined = Segments.joined(parts)
+        order: Int64s = np.argsort(joined.t_ns, kind="stable")
+        yield joined.at(order)

@@ -15,6 +15,7 @@ from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.witness import Observation
 from tcpwatch.sources.capture.container import open_container
 from tcpwatch.sources.capture.decoder import Decoder, Held, Read
+from tcpwatch.sources.capture.frames import Frames
 from tcpwatch.sources.capture.link import Unread, arrives_here, link_name
 from tcpwatch.sources.capture.octets import Octets
 from tcpwatch.tcp.header import Malformed, NotTcp
@@ -74,6 +75,13 @@ class Capture:
     def links(self) -> list[str]:
         """The link layers met so far, by name, the most frequent first."""
         return [link_name(link) for link, _ in self.tally.links.most_common()]
+
+    def frames(self) -> Iterator[Frames]:
+        """The frames, for a reader that counts them itself. Raises as `observations`."""
+        try:
+            yield from self._container.blocks()
+        finally:
+            self.tally.dropped = self._container.dropped
 
     def observations(self) -> Iterator[Observation]:
         """Each segment seen, in the capture's order, at its time since 1970, which never goes back.

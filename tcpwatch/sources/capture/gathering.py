@@ -1,0 +1,329 @@
+"""Segments to tuples, block after block: what belongs together, and what is over.
+
+Owns: the store of connections that have gone silent, which is bounded, and when they are given up.
+A tuple that goes on is taken out of it again. Must not know what the machine thinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from tcpwatch.sources.capture.batch import Batch
+from tcpwatch.sources.capture.columns import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    Bools,
+    Ends,
+    Segments,
+    UInt64s,
+)
+from tcpwatch.sources.capture.courses import GENERATION, NUMBER, RECORD, Courses
+from tcpwatch.sources.capture.frames import Int64s
+from tcpwatch.sources.capture.shaping import Tuples
+
+_ODD: Final = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
+_S32: Final = np.uint64(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long silent connections are remembered, and how many; beyond it they are given up.
+
+    One that is ``over`` (both FINs, or a RST) may still get late segments, and no new connection
+    can have its tuple before TIME-WAIT ends.
+    """
+
+    open_ns: int = 3_600_000_000_000
+    over_ns: int = 120_000_000_000
+    connections: int = 200_000
+    segments: int = 1_500_000
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """Tuples that were stored together. ``there`` are those that have not been taken out again."""
+
+    tuples: Tuples
+    records: Int64s
+    keys: list[int]
+    due_ns: Int64s
+    over: Bools
+    there: Bools = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.there = np.ones(len(self.keys), np.bool_)
+
+
+class Gatherer:
+    """Takes segments, in order of time, and gives rows of what is over and silent.
+
+    ``aged`` counts the connections that were given up while they were open.
+    """
+
+    def __init__(self, ends: Ends, limits: Limits, begun_ns: int) -> None:
+        self._ends, self._limits, self._begun_ns = ends, limits, begun_ns
+        self._courses = Courses()
+        self._chunks: dict[int, _Chunk] = {}
+        self._stored: dict[int, tuple[int, int]] = {}  # by key: which chunk, which tuple in it
+        self._serial = 0
+        self._numbered = 0
+        self.aged = 0
+
+    @property
+    def asked(self) -> int:
+        """How often the machine had to be asked."""
+        return self._courses.asked
+
+    # ------------------------------------------------------------------ in
+
+    def add(self, segments: Segments) -> Iterator[Batch]:
+        """Takes some more."""
+        if not len(segments):
+            return
+        keys = _keys(segments)
+        order, starts = _grouped(keys)
+        tuples, met, fresh = self._with_stored(segments, keys, order, starts)
+        now_ns = int(segments.t_ns[-1])
+        pieces, last = self._apart(tuples)
+        records = self._recorded(pieces, met, fresh)
+        if not last.all():
+            yield self._given(_chosen(pieces, ~last), records[~last], now_ns)
+            pieces, records = _chosen(pieces, last), records[last]
+        self._store(pieces, records, keys[order[starts]].tolist())
+        yield from self._give_up(now_ns)
+        self._ends.forget(self._used)
+
+    def finish(self, end_ns: int) -> Iterator[Batch]:
+        """Gives all that is left."""
+        for serial in list(self._chunks):
+            chunk = self._chunks.pop(serial)
+            if chunk.there.any():
+                yield self._given_of(chunk, chunk.there, end_ns, aged=False)
+        self._stored.clear()
+
+    def _used(self) -> list[UInt64s]:
+        chunks = [chunk.tuples.segments for chunk in self._chunks.values()]
+        return [ends for each in chunks for ends in (each.source, each.target)] or [
+            np.empty(0, np.uint64)
+        ]
+
+    # ------------------------------------------------------------------ what goes on
+
+    def _with_stored(
+        self, segments: Segments, keys: UInt64s, order: Int64s, starts: Int64s
+    ) -> tuple[Tuples, Int64s, Int64s]:
+        """The tuples of these segments, with what is stored of them in front.
+
+        Beside them their records, and the place of each segment among the new ones, -1 if stored.
+        """
+        found = [self._stored.pop(key, None) for key in keys[order[starts]].tolist()]
+        counts = np.diff(starts, append=len(order))
+        records = np.zeros((len(starts), RECORD), np.int64)
+        records[:, GENERATION] = -1
+        chosen = [index for index, one in enumerate(found) if one is not None]
+        if not chosen:
+            return Tuples(segments.at(order), starts), records, order
+        parts, before, rows_of = (
+            [],
+            np.zeros(len(starts), np.int64),
+            np.zeros(len(starts), np.int64),
+        )
+        by_chunk: dict[int, list[tuple[int, int]]] = {}
+        for index in chosen:
+            serial, place = found[index] or (0, 0)
+            by_chunk.setdefault(serial, []).append((index, place))
+        taken = 0
+        for serial, pairs in by_chunk.items():
+            chunk = self._chunks[serial]
+            into, at = (np.array(one, np.int64) for one in zip(*pairs, strict=True))
+            chunk.there[at] = False
+            part = _chosen(chunk.tuples, at)
+            records[into] = chunk.records[at]
+            before[into] = part.counts
+            rows_of[into] = taken + part.starts
+            taken += len(part.segments)
+            parts.append(part.segments)
+            if not chunk.there.any():
+                del self._chunks[serial]
+        begins = np.concatenate(([0], np.cumsum(counts + before)[:-1]))
+        rows = np.empty(taken + len(order), np.int64)
+        rows[_ranges(begins, before)] = _ranges(rows_of, before)
+        rows[_ranges(begins + before, counts)] = taken + order
+        joined = Segments.joined([*parts, segments]).at(rows)
+        fresh = np.where(rows >= taken, rows - taken, -1)
+        return Tuples(joined, begins), records, fresh
+
+    def _apart(self, tuples: Tuples) -> tuple[Tuples, Bools]:
+        """Each connection of a tuple's by itself; and which is its tuple's last."""
+        again = _may_begin_anew(tuples)
+        while True:
+            starts = np.union1d(tuples.starts, again)
+            pieces = tuples if not len(again) else Tuples(tuples.segments, starts)
+            last = np.ones(len(starts), np.bool_)
+            if not len(again):
+                return pieces, last
+            behind = np.searchsorted(starts, again)
+            last[behind - 1] = False
+            before = _chosen(pieces, behind - 1)
+            ways = tuples.segments.source[again] == before.segments.source[before.starts]
+            anew = self._courses.may_begin_again(before, ways)
+            if anew.all():
+                return pieces, last
+            again = again[anew]
+
+    def _recorded(self, pieces: Tuples, met: Int64s, fresh: Int64s) -> Int64s:
+        """The record of each piece: those that begin here get their number in order of time."""
+        records = met
+        if len(pieces.starts) != len(met):
+            records = self._of_pieces(pieces, met)
+        new = np.flatnonzero(records[:, NUMBER] == 0)
+        order = np.argsort(fresh[pieces.starts[new]], kind="stable")
+        records[new[order], NUMBER] = self._numbered + 1 + np.arange(len(new))
+        records[new, GENERATION] += 1
+        self._numbered += len(new)
+        return records
+
+    def _of_pieces(self, pieces: Tuples, met: Int64s) -> Int64s:
+        """A tuple's record is its first piece's; the others follow it."""
+        keys = _keys(pieces.segments.at(pieces.starts))
+        opens = np.concatenate(([True], keys[1:] != keys[:-1]))
+        of = np.cumsum(opens) - 1
+        records = np.zeros((len(keys), RECORD), np.int64)
+        records[opens] = met
+        later = np.flatnonzero(~opens)
+        nth = later - np.flatnonzero(opens)[of[later]]
+        begun = np.where(met[:, NUMBER] == 0, met[:, GENERATION] + 1, met[:, GENERATION])
+        records[later, GENERATION] = begun[of[later]] + nth - 1
+        return records
+
+    # ------------------------------------------------------------------ what is silent
+
+    def _store(self, tuples: Tuples, records: Int64s, keys: list[int]) -> None:
+        segments, starts = tuples.segments, tuples.starts
+        over = _is_over(tuples)
+        last_ns = segments.t_ns[starts + tuples.counts - 1]
+        limits = self._limits
+        due_ns = last_ns + np.where(over, limits.over_ns, limits.open_ns)
+        self._serial += 1
+        self._chunks[self._serial] = _Chunk(Tuples(segments, starts), records, keys, due_ns, over)
+        serial = self._serial
+        self._stored.update((key, (serial, place)) for place, key in enumerate(keys))
+
+    def _give_up(self, now_ns: int) -> Iterator[Batch]:
+        """What is silent for too long; and the longest silent where there is too much of it."""
+        for serial, chunk in list(self._chunks.items()):
+            due = chunk.there & (chunk.due_ns < now_ns)
+            if due.any():
+                yield self._taken(serial, due, now_ns)
+        limits = self._limits
+        held = sum(len(chunk.tuples.segments) for chunk in self._chunks.values())
+        while len(self._chunks) > 1 and (
+            held > limits.segments or len(self._stored) > limits.connections
+        ):
+            serial = next(iter(self._chunks))
+            chunk = self._chunks[serial]
+            held -= len(chunk.tuples.segments)
+            yield self._taken(serial, chunk.there.copy(), now_ns)
+
+    def _taken(self, serial: int, due: Bools, now_ns: int) -> Batch:
+        chunk = self._chunks[serial]
+        for place in np.flatnonzero(due).tolist():
+            del self._stored[chunk.keys[place]]
+        batch = self._given_of(chunk, due, now_ns, aged=True)
+        chunk.there &= ~due
+        if not chunk.there.any():
+            del self._chunks[serial]
+        return batch
+
+    # ------------------------------------------------------------------ out
+
+    def _given_of(self, chunk: _Chunk, chosen: Bools, now_ns: int, *, aged: bool) -> Batch:
+        if chosen.all():
+            return self._given(chunk.tuples, chunk.records, now_ns, ~chunk.over if aged else None)
+        rows = np.flatnonzero(chosen)
+        given_up = ~chunk.over[rows] if aged else None
+        return self._given(_chosen(chunk.tuples, rows), chunk.records[rows], now_ns, given_up)
+
+    def _given(
+        self, tuples: Tuples, records: Int64s, now_ns: int, aged: Bools | None = None
+    ) -> Batch:
+        given_up = np.zeros(len(tuples.starts), np.bool_) if aged is None else aged
+        self.aged += int(given_up.sum())
+        return self._courses.rows(tuples, records, self._ends, given_up, self._begun_ns, now_ns)
+
+
+def _keys(segments: Segments) -> UInt64s:
+    """One number for a tuple, whichever way a segment goes."""
+    source, target = segments.source, segments.target
+    low, high = np.minimum(source, target), np.maximum(source, target)
+    mixed: UInt64s = (low * _ODD[0]) ^ (high * _ODD[1] + (low >> _S32))
+    return (mixed ^ (mixed >> _S32)) * _ODD[0]
+
+
+def _grouped(keys: UInt64s) -> tuple[Int64s, Int64s]:
+    """The rows of one key beside each other, in their order; and where each key begins.
+
+    One sort of numbers that hold a row's place in their lower bits, which is faster than to sort
+    places by their keys.
+    """
+    room = np.uint64(max(len(keys) - 1, 1).bit_length())
+    low = (np.uint64(1) << room) - np.uint64(1)
+    packed = (keys & ~low) | np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    order = (packed & low).astype(np.int64)
+    kept = keys[order]
+    changes = kept[1:] != kept[:-1]
+    short = (packed[1:] ^ packed[:-1]) > low
+    if (changes != short).any():  # two keys that differ in the lower bits only
+        order = np.argsort(keys, kind="stable")
+        kept = keys[order]
+        changes = kept[1:] != kept[:-1]
+    return order, np.concatenate(([0], np.flatnonzero(changes) + 1))
+
+
+def _ranges(begins: Int64s, counts: Int64s) -> Int64s:
+    """The numbers from each beginning on, so many of each, one behind the other."""
+    total = int(counts.sum())
+    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    found: Int64s = np.repeat(begins, counts) + within
+    return found
+
+
+def _chosen(tuples: Tuples, which: Int64s | Bools) -> Tuples:
+    """Some of the tuples, by place or by mask."""
+    starts, counts = tuples.starts[which], tuples.counts[which]
+    segments = tuples.segments.at(_ranges(starts, counts))
+    return Tuples(segments, np.concatenate(([0], np.cumsum(counts)[:-1])))
+
+
+def _may_begin_anew(tuples: Tuples) -> Int64s:
+    """The segments that ask for a connection with another number than their end had."""
+    flags = tuples.segments.flags
+    syns = np.flatnonzero((flags & (SYN | ACK)) == SYN)
+    syns = syns[~np.isin(syns, tuples.starts)]
+    if not len(syns):
+        return syns
+    segments = tuples.segments
+    found = []
+    of = np.searchsorted(tuples.starts, syns, side="right") - 1
+    for row, begin in zip(syns.tolist(), tuples.starts[of].tolist(), strict=True):
+        before = begin + np.flatnonzero(segments.source[begin:row] == segments.source[row])
+        asked = before[(flags[before] & SYN) != 0]
+        if len(before) and (not len(asked) or segments.seq[asked[-1]] != segments.seq[row]):
+            found.append(row)
+    return np.array(found, np.int64)
+
+
+def _is_over(tuples: Tuples) -> Bools:
+    flags, out, starts = tuples.segments.flags, tuples.out, tuples.starts
+    reset = np.bitwise_or.reduceat(flags, starts) & RST
+    forth = np.bitwise_or.reduceat(np.where(out, flags, 0), starts) & FIN
+    back = np.bitwise_or.reduceat(np.where(out, 0, flags), starts) & FIN
+    found: Bools = (reset != 0) | ((forth & back) != 0)
+    return found
