@@ -29,12 +29,14 @@ LONG = (
 def unit(nodeid: str) -> str:
     """What is not to be divided: a file, for its fixtures; and all files that share the play."""
     path = nodeid.partition("::")[0]
-    return THE_PLAY if shares_the_play(path) else path
+    return THE_PLAY if path in reading_the_play() else path
 
 
 @cache
-def shares_the_play(path: str) -> bool:
-    return "\nfrom tests.played import " in (ROOT / path).read_text(encoding="utf-8")
+def reading_the_play() -> frozenset[str]:
+    files = (ROOT / "tests").rglob("test_*.py")
+    using = (path for path in files if "\nfrom tests.played import " in path.read_text("utf-8"))
+    return frozenset(path.relative_to(ROOT).as_posix() for path in using)
 
 
 def begins(nodeid: str) -> int:
