@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import log2, sqrt
 from typing import Final
 
-from tcpwatch.machine.rows import Ending, Row
+from tcpwatch.machine.rows import Course, Ending, Row
 from tcpwatch.model.timeline import Severity
 from tcpwatch.tcp.state import TcpState
 
@@ -46,14 +47,19 @@ class Oddity:
 def oddities(row: Row, end_ns: int) -> tuple[Oddity, ...]:
     """All that is odd about a connection, the oddest first. ``end_ns``: when the capture ended."""
     found = [
-        *(Oddity(_FINDINGS[f.severity], f"{f.code}: {f.message}") for f in row.course.findings),
-        *_ending(row, end_ns),
-        *_halves(row),
+        *_of_course(row.course),
+        *_silence(row, end_ns),
         *_stays(row, end_ns),
-        *_ways(row),
         *_losses(row),
     ]
     return tuple(sorted(found, key=lambda one: -one.weight))
+
+
+@lru_cache(4096)
+def _of_course(course: Course) -> tuple[Oddity, ...]:
+    """What all connections of that course have in common."""
+    findings = (Oddity(_FINDINGS[f.severity], f"{f.code}: {f.message}") for f in course.findings)
+    return (*findings, *_ending(course), *_halves(course), *_ways(course))
 
 
 def weight(found: tuple[Oddity, ...]) -> float:
@@ -61,12 +67,8 @@ def weight(found: tuple[Oddity, ...]) -> float:
     return sum(one.weight for one in found)
 
 
-def _ending(row: Row, end_ns: int) -> Iterator[Oddity]:
-    course, asked = row.course, max(row.segments)
+def _ending(course: Course) -> Iterator[Oddity]:
     match course.ending:
-        case Ending.UNANSWERED:
-            times = "once" if asked == 1 else f"{asked} times"
-            yield Oddity(25, f"nobody answered its SYN, sent {times}")
         case Ending.REFUSED:
             yield Oddity(15, "refused: a RST answered the SYN")
         case Ending.TIMEOUT:
@@ -80,11 +82,21 @@ def _ending(row: Row, end_ns: int) -> Iterator[Oddity]:
             ]
             inside = " and ".join(f"the {role} end, in {state}" for state, role in states if state)
             yield Oddity(20, "a RST ended it" + (f": {inside}" if inside else ""))
+        case _:
+            pass
+
+
+def _silence(row: Row, end_ns: int) -> Iterator[Oddity]:
+    silent_ns = end_ns - row.last_ns
+    match row.course.ending:
+        case Ending.UNANSWERED:
+            asked = max(row.segments)
+            times = "once" if asked == 1 else f"{asked} times"
+            yield Oddity(25, f"nobody answered its SYN, sent {times}")
         case Ending.OPEN if row.aged:
-            silent = _time(end_ns - row.last_ns)
-            yield Oddity(10, f"never closed, and silent for the last {silent}")
-        case Ending.OPEN if end_ns - row.last_ns > 60 * _S:
-            yield Oddity(8, f"not closed, and silent for the last {_time(end_ns - row.last_ns)}")
+            yield Oddity(10, f"never closed, and silent for the last {_time(silent_ns)}")
+        case Ending.OPEN if silent_ns > 60 * _S:
+            yield Oddity(8, f"not closed, and silent for the last {_time(silent_ns)}")
         case _:
             pass
 
@@ -93,34 +105,53 @@ def _roles(row: Row) -> list[str]:
     return [end.role for end in row.course.ends]
 
 
-def _halves(row: Row) -> Iterator[Oddity]:
+def _halves(course: Course) -> Iterator[Oddity]:
     """Half-open: one end is gone, and the other does not know (RFC 9293 3.5.1)."""
-    ends = [(end.role, end.path[-1].certain, len(end.path)) for end in row.course.ends]
+    ends = [(end.role, end.path[-1].certain, len(end.path)) for end in course.ends]
     for (role, state, _), (other, gone, steps) in zip(ends, reversed(ends), strict=True):
         if state in _OPEN and gone is TcpState.CLOSED and steps > 1:
             yield Oddity(30, f"half-open: the {role} end is still {state}, the {other} end CLOSED")
 
 
+@dataclass(frozen=True, slots=True)
+class _Stay:
+    """Step ``index`` of end number ``place``: a state to pass through, within ``limit_ns``."""
+
+    place: int
+    index: int
+    limit_ns: int
+    words: str
+    last: bool
+
+
+@lru_cache(4096)
+def _passed(course: Course) -> tuple[_Stay, ...]:
+    unanswered = course.ending in (Ending.UNANSWERED, Ending.REFUSED)
+    return tuple(
+        _Stay(place, index, _PASSING[state], f"in {state}", index == len(path) - 1)
+        for place, path in enumerate(end.path for end in course.ends)
+        for index, state in enumerate(belief.certain for belief in path)
+        if state in _PASSING and not (unanswered and state is TcpState.SYN_SENT)  # told already
+    )
+
+
 def _stays(row: Row, end_ns: int) -> Iterator[Oddity]:
     """Long stays in the states that one passes through."""
-    unanswered = row.course.ending in (Ending.UNANSWERED, Ending.REFUSED)
-    for end, times in zip(row.course.ends, row.durations_ns(end_ns), strict=True):
-        for index, (belief, lasted_ns) in enumerate(times):
-            state = belief.certain
-            limit_ns = _PASSING.get(state) if state is not None else None
-            if state is None or limit_ns is None or lasted_ns <= limit_ns:
-                continue
-            so_far = ", and still is" if index == len(times) - 1 else ""
-            if unanswered and state is TcpState.SYN_SENT:
-                continue  # told already
-            said = f"the {end.role} end was {_time(lasted_ns)} in {state}{so_far}"
-            yield Oddity(10 + 2 * log2(lasted_ns / limit_ns), said)
+    for stay in _passed(row.course):
+        times = row.times_ns[stay.place]
+        entered = times[stay.index - 1] if stay.index else row.start_ns
+        lasted_ns = (end_ns if stay.last else times[stay.index]) - entered
+        if lasted_ns > stay.limit_ns:
+            role = row.course.ends[stay.place].role
+            so_far = ", and still is" if stay.last else ""
+            said = f"the {role} end was {_time(lasted_ns)} {stay.words}{so_far}"
+            yield Oddity(10 + 2 * log2(lasted_ns / stay.limit_ns), said)
 
 
-def _ways(row: Row) -> Iterator[Oddity]:
+def _ways(course: Course) -> Iterator[Oddity]:
     """Ways that hardly any connection goes."""
     calling = 0
-    for end in row.course.ends:
+    for end in course.ends:
         beliefs = [belief.certain for belief in end.path]
         calling += TcpState.SYN_SENT in beliefs
         if TcpState.CLOSING in beliefs:

@@ -178,7 +178,7 @@ class Court:
         if self._cut_short and pattern.agrees_up_to(path) == len(path):
             return None, "it was as expected as far as it went"
         if self._goes_on and pattern.match(_going_on(path)) is not False:
-            return None, "it was as expected as far as the capture goes"
+            return None, "the capture ends before that is settled"
         if pattern.match(_with_unseen(path, self._attending)) is not False:
             alone = " and ".join(f"the {name}" for name in sorted(self._attending))
             return None, f"{alone} alone cannot see all that would be"

@@ -11,11 +11,12 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import BinaryIO, Final, Protocol, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.machine.oddity import oddities
-from tcpwatch.machine.rows import Row
+from tcpwatch.machine.rows import Course, Row
 
 _GROUP: Final = 20_000  # rows of Parquet that are written together
 
@@ -60,8 +61,13 @@ def _of_end(index: int, end: str) -> tuple[Column, ...]:
         times = row.times_ns[index : index + 1]
         return [row.start_ns, *times[0]] if times else None
 
+    @lru_cache(4096)
+    def path_of(course: Course) -> str | None:
+        ends = course.ends[index : index + 1]
+        return next((" > ".join(map(str, end.path)) for end in ends), None)
+
     def path(row: Row, _: Epoch) -> Cell:
-        return next((" > ".join(map(str, path)) for path in row.paths[index : index + 1]), None)
+        return path_of(row.course)
 
     def role(row: Row, _: Epoch) -> Cell:
         return next((one.role for one in row.course.ends[index : index + 1]), None)
