@@ -195,7 +195,9 @@ class Captures:
             for one in capture.observations():
                 seen = one.payload
                 if count > 1 and isinstance(seen, SegmentSeen):
-                    yield replace(one, payload=replace(seen, n=seen.n * count + place))
+                    copy_of = None if seen.copy_of is None else seen.copy_of * count + place
+                    renumbered = replace(seen, n=seen.n * count + place, copy_of=copy_of)
+                    yield replace(one, payload=renumbered)
                 else:
                     yield one
         except TcpwatchError as error:

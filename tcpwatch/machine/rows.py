@@ -13,7 +13,7 @@ from enum import Enum
 from itertools import pairwise
 
 from tcpwatch.machine.completeness import completeness
-from tcpwatch.machine.zeek import ZeekConnection, zeek_connections
+from tcpwatch.machine.zeek import Unshown, ZeekConnection, zeek_connections
 from tcpwatch.model.identity import ConnectionId
 from tcpwatch.model.timeline import Belief, Connection, Endpoint, Finding, SegmentTrace, Transition
 from tcpwatch.tcp.segment import Segment
@@ -149,7 +149,7 @@ def row_of(connection: Connection, findings: Iterable[Finding] = ()) -> Row:
             tuple(move.t_ns for move in endpoint.transitions) for endpoint in connection.endpoints
         ),
         _sums((end, 1) for end, _ in seen),
-        _sums((end, 0 if one.retransmission else one.segment.payload_len) for end, one in seen),
+        _sums((end, _new_octets(one)) for end, one in seen),
         _sums((end, int(one.retransmission)) for end, one in seen),
         missing([(end, one.segment) for end, one in seen]),
         _sums((end, int(is_zero_window(one.segment))) for end, one in seen),
@@ -157,7 +157,15 @@ def row_of(connection: Connection, findings: Iterable[Finding] = ()) -> Row:
     )
 
 
-def course_of(connection: Connection, findings: Iterable[Finding] = ()) -> Course:
+def _new_octets(trace: SegmentTrace) -> int:
+    """How many it carries that were not seen before."""
+    again = trace.retransmission or trace.copy_of is not None
+    return 0 if again else trace.segment.payload_len
+
+
+def course_of(
+    connection: Connection, findings: Iterable[Finding] = (), unshown: Unshown | None = None
+) -> Course:
     """What the machine concluded of it, apart from numbers and times."""
     return Course(
         tuple(End(end.role, end.initial, end.transitions) for end in connection.endpoints),
@@ -165,7 +173,7 @@ def course_of(connection: Connection, findings: Iterable[Finding] = ()) -> Cours
         connection.close_reason,
         ending(connection),
         connection.complete,
-        zeek_connections(connection),
+        zeek_connections(connection, unshown),
         completeness(connection),
         tuple(
             replace(one, connection=None, evidence=())

@@ -98,6 +98,9 @@ class Tracker:
                 assert_never(never)
 
     def _segment(self, event: Event, seen: SegmentSeen) -> Happening:
+        original = None if seen.copy_of is None else self._by_segment.get(seen.copy_of)
+        if original is not None:
+            return self._seen_again(event, seen, *original)
         sender = FourTuple(seen.src, seen.dst)
         known = self._by_segment.get(seen.n)
         connection = known[0] if known else self._connection_of_segment(sender, seen, event.t_ns)
@@ -131,6 +134,16 @@ class Tracker:
             role = target.role
             moves += self._arrive(event, connection, target, seen.n, seen.segment)
         return Happening(event, connection.number, role, connection.frozen(trace), tuple(moves))
+
+    def _seen_again(
+        self, event: Event, seen: SegmentSeen, connection: ConnectionTrack, trace: SegmentTrack
+    ) -> Happening:
+        """A capture shows a segment at a second place on its way, which is no second segment."""
+        again = connection.copy(trace, seen.n)
+        again.sent_ns, again.midway, again.raw, again.cut = event.t_ns, True, seen.raw, seen.cut
+        self._by_segment[seen.n] = (connection, again)
+        frozen = connection.frozen(again)
+        return Happening(event, connection.number, frozen.sender, frozen)
 
     def _missed(
         self,

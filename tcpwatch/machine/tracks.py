@@ -41,6 +41,8 @@ class SegmentTrack:
 
         Or unknown, where it was seen only on its way.
         """
+        if self.midway and self.copy_of is not None:
+            return "duplicated"
         if self.delivered_ns is not None:
             return "duplicated" if self.copy_of is not None else "delivered"
         if any(fate is Fate.DROPPED for _, fate in self.marks):
@@ -121,6 +123,7 @@ class ConnectionTrack:
             tuple(trace.marks),
             trace.raw,
             trace.cut,
+            trace.copy_of,
         )
 
     def freeze(self, attending: frozenset[str], end_ns: int) -> Connection:

@@ -65,6 +65,7 @@ class SegmentSeen:
     injected: bool = False  # crafted by the wire: no stack sent it
     raw: bytes = b""  # the IP packet; only with SENT and MIDWAY
     cut: bool = False  # a capture has not all of its octets
+    copy_of: int | None = None  # which segment a capture shows once more, at another place
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ class SegmentTrace:
     marks: tuple[tuple[int, Fate], ...] = ()  # what the wire did to it, and when
     raw: bytes = b""
     cut: bool = False  # a capture has not all of its octets
+    copy_of: int | None = None  # the wire's copy, or seen once more at another place
 
 
 @dataclass(frozen=True, slots=True)

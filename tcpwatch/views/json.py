@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tcpwatch.machine.completeness import completeness
-from tcpwatch.machine.zeek import zeek_connections
+from tcpwatch.machine.oddity import oddities
+from tcpwatch.machine.rows import row_of
 from tcpwatch.model.events import CallPhase, Event, Measured, UserCall
 from tcpwatch.model.timeline import (
+    CAPTURE,
     Belief,
     Connection,
     Endpoint,
@@ -33,7 +34,7 @@ Document = dict[str, object]
 def run_document(judged: Judged) -> Document:
     """One run as the document of its own file; times are integer nanoseconds from its start."""
     record, timeline = judged.record, judged.timeline
-    captured = record.lab.get("kind") == "capture"
+    captured = record.lab.get("kind") == CAPTURE
     return {
         "schema": SCHEMA,
         "scenario": record.scenario,
@@ -44,7 +45,8 @@ def run_document(judged: Judged) -> Document:
         "lab": dict(record.lab),
         "sources": [dict(source) for source in record.sources],
         "connections": [
-            _connection(connection) | (_as_others_see(connection) if captured else {})
+            _connection(connection)
+            | (_captured(connection, timeline.findings, timeline.end_ns) if captured else {})
             for connection in timeline.connections
         ],
         "calls": _calls(timeline.events),
@@ -77,14 +79,26 @@ def _connection(connection: Connection) -> Document:
     }
 
 
-def _as_others_see(connection: Connection) -> Document:
-    """What Zeek and Wireshark say of it. If they make several of it, ``later`` has the others."""
+def _captured(connection: Connection, findings: Sequence[Finding], end_ns: int) -> Document:
+    """What is counted of it, the opener's first, and what Zeek and Wireshark say of it.
+
+    If they make several of it, ``later`` has the others.
+    """
+    row = row_of(connection, findings)
     first, *later = [
         {"conn_state": one.conn_state, "history": one.history, "originator": one.originator}
-        for one in zeek_connections(connection)
+        for one in row.course.zeek
     ]
-    stream, *streams = [{"completeness": bits} for bits in completeness(connection)]
+    stream, *streams = [{"completeness": bits} for bits in row.course.completeness]
     return {
+        "ending": row.course.ending.value,
+        "start_ns": row.start_ns,
+        "duration_ns": row.last_ns - row.start_ns,
+        "octets": list(row.octets),
+        "retransmissions": list(row.retransmissions),
+        "missing": list(row.missing),
+        "zero_windows": list(row.zero_windows),
+        "odd": [one.words for one in oddities(row, end_ns)],
         "zeek": first | ({"later": later} if later else {}),
         "wireshark": stream | ({"later": streams} if streams else {}),
     }
@@ -138,6 +152,7 @@ def _segment(trace: SegmentTrace) -> Document:
         "injected": trace.injected,
         "retransmission": trace.retransmission,
         "cut": trace.cut,
+        "copy_of": trace.copy_of,
         "marks": [{"t_ns": t_ns, "mark": fate.value} for t_ns, fate in trace.marks],
     }
 
@@ -209,9 +224,10 @@ def _finding(finding: Finding) -> Document:
 
 
 def _expectation(expectation: Expectation) -> Document:
+    asked: Document = {"asked": expectation.asked} if expectation.asked else {}
     return {
         "endpoint": expectation.endpoint,
         "pattern": expectation.pattern,
         "met": expectation.met,
         "explanation": expectation.explanation,
-    }
+    } | asked

@@ -215,6 +215,7 @@ class Columns:
             shift[syns] = _window_shifts(octets, header[syns] + 20, stop)
         source, target, local = self._ends_of(frames, rows, where, header, version)
         flags = flags | local * LOCAL | cut * CUT
+        flags = flags | frames.inbound[rows] * HERE
         link = frames.link[rows]
         cooked = (link == _COOKED) | (link == _COOKED_2)
         if cooked.any():
@@ -283,14 +284,14 @@ class Columns:
         """The segments of those frames, read one by one."""
         read: list[tuple[int, TcpPacket, bool]] = []
         columns = (rows, frames.at[rows], frames.captured[rows], frames.wire_len[rows])
-        clock = (t_ns[rows], frames.link[rows])
-        for row, at, captured, wire_len, now_ns, link in zip(
+        clock = (t_ns[rows], frames.link[rows], frames.inbound[rows])
+        for row, at, captured, wire_len, now_ns, link, inbound in zip(
             *(one.tolist() for one in (*columns, *clock)), strict=True
         ):
             frame = frames.octets[at : at + captured]
             packet = self._exact(link, frame, wire_len, now_ns)
             if packet is not None:
-                read.append((row, packet, arrives_here(link, frame)))
+                read.append((row, packet, inbound or arrives_here(link, frame)))
         places = np.array([row for row, _, _ in read], np.int64)
         return places, self._made(read, t_ns[places])
 

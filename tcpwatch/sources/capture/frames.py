@@ -31,7 +31,8 @@ class Frames:
     """Frames that lie in one run of octets; in each column a row a frame.
 
     ``at`` is where a frame begins in ``octets``, ``captured`` how many octets of it are there,
-    ``wire_len`` how many it had. ``t_ns`` counts from 1970. ``link`` is the link type.
+    ``wire_len`` how many it had. ``t_ns`` counts from 1970. ``link`` is the link type,
+    ``interface`` counts those of the section. ``inbound``: the capture says that it came in there.
     """
 
     octets: bytes
@@ -40,6 +41,8 @@ class Frames:
     wire_len: Int64s
     t_ns: Int64s
     link: Int64s
+    interface: Int64s
+    inbound: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.at)

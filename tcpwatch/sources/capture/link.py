@@ -30,7 +30,8 @@ _PPP_PROTOCOLS: Final = {0x21: IPV4, 0x57: IPV6, 0x281: MPLS, 0x283: MPLS_MULTIC
 _FAMILIES: Final = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}  # Linux, and the BSDs
 _DEEPEST: Final = 16  # tags or labels; nobody nests more
 _PPI: Final = 192
-_COOKED, _COOKED_2 = 113, 276
+_ETHERNET, _COOKED, _COOKED_2 = 1, 113, 276
+_LASTING: Final = {_ETHERNET: 14, _COOKED: 16, _COOKED_2: 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ def arrives_here(link: int, frame: bytes) -> bool:
     if link == _COOKED:
         return frame[:1] == b"\0" and frame[1:2] in (b"\0", b"\1", b"\2")
     return link == _COOKED_2 and frame[10:11] in (b"\0", b"\1", b"\2")
+
+
+def link_header(link: int, frame: bytes) -> bytes:
+    """What of a link's header tells where a frame was captured; nothing where each has another."""
+    return frame[: _LASTING.get(link, 0)]
 
 
 def link_name(link: int) -> str:
@@ -342,7 +348,7 @@ def _arcnet(frame: bytes, at: int) -> Found:
 
 _READERS: Final[dict[int, _Reader]] = {
     0: _loopback,
-    1: ethernet,
+    _ETHERNET: ethernet,
     9: ppp,
     12: _raw,
     14: _raw,

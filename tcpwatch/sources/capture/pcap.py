@@ -132,6 +132,8 @@ class Pcap:
             np.maximum(one, other)[:kept],
             seconds * _SECOND + np.minimum(parts * header.nanoseconds, _SECOND - 1),
             np.full(kept, header.link, dtype=np.int64),
+            np.zeros(kept, dtype=np.int64),
+            np.zeros(kept, dtype=np.bool_),
         )
         return frames, following, wrong
 

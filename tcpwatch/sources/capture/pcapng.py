@@ -33,6 +33,7 @@ _LEAST = {_SECTION: 28, _INTERFACE: 20, _OLD_PACKET: 32, _SIMPLE: 16, _STATISTIC
 _FRAMES = frozenset({_OLD_PACKET, _SIMPLE, _PACKET})
 _LONGEST_BLOCK = 16 << 20  # octets; libpcap's limit
 _IF_TSRESOL, _IF_TSOFFSET, _ISB_IFDROP, _ISB_OSDROP = 9, 14, 5, 7
+_EPB_FLAGS, _INBOUND = 2, 1
 _NS = 1_000_000_000
 _LATEST_S = (1 << 63) // _NS - 1  # 2262
 _QUICK_UNITS = 1 << 33  # what is left of a second, times 10**9, still has room in 63 bits
@@ -254,6 +255,8 @@ class Pcapng:
                 np.maximum(captured, wire)[:kept],
                 t_ns,
                 links[interface[:kept]],
+                interface[:kept],
+                self._inbound(walk, at[:kept], begins[:kept] + captured[:kept]),
             )
         if kept < len(at):
             number, caught = int(interface[kept]), int(captured[kept])
@@ -263,6 +266,24 @@ class Pcapng:
             elif caught > min(int(room[kept]), LONGEST_FRAME):
                 what = f"a frame of {caught} octets in a block of {length[kept]}"
             raise _Wrong(int(at[kept]), what)
+
+    def _inbound(self, walk: _Walk, at: Int64s, ends: Int64s) -> NDArray[np.bool_]:
+        """Which blocks have an option that says so; ``ends`` are those of the frames in them."""
+        buffer, order = walk.buffer, self._section.order
+        inbound = np.zeros(len(at), dtype=np.bool_)
+        if walk.kind != _PACKET:
+            return inbound
+        words = numbers(buffer, f"{order}u4")
+        begins = at + 28 + (ends - at - 28 + 3) // 4 * 4
+        ends = at + column(words[at + 4]) - 4
+        told = np.flatnonzero(ends - begins >= 8)
+        for row, begin, end in zip(
+            *(one[told].tolist() for one in (np.arange(len(at)), begins, ends)), strict=True
+        ):
+            for code, value in _options(buffer[begin:end], order):
+                if code == _EPB_FLAGS and len(value) == 4:
+                    inbound[row] = int.from_bytes(value, _endian(order)) & 3 == _INBOUND
+        return inbound
 
     def _times(self, interface: Int64s, ticks: NDArray[np.uint64]) -> Int64s:
         t_ns = np.empty(len(ticks), dtype=np.int64)

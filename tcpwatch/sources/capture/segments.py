@@ -14,10 +14,11 @@ from tcpwatch.model.events import WIRE, MalformedSeen, Point, SegmentSeen, Vanta
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.witness import Observation
 from tcpwatch.sources.capture.container import open_container
-from tcpwatch.sources.capture.decoder import Decoder, Held, Read
+from tcpwatch.sources.capture.decoder import Decoder, Held, Read, Reading
 from tcpwatch.sources.capture.frames import Frames
-from tcpwatch.sources.capture.link import Unread, arrives_here, link_name
+from tcpwatch.sources.capture.link import Unread, arrives_here, link_header, link_name
 from tcpwatch.sources.capture.octets import Octets
+from tcpwatch.sources.capture.sightings import Place, Sightings
 from tcpwatch.tcp.header import Malformed, NotTcp
 
 _VANTAGE = Vantage(WIRE)
@@ -70,6 +71,7 @@ class Capture:
         self.name = octets.name
         self.packed = octets.packed
         self.tally = Tally()
+        self._sightings = Sightings()
 
     @property
     def links(self) -> list[str]:
@@ -93,14 +95,18 @@ class Capture:
             for frames in self._container.blocks():
                 tally.links.update(frames.link.tolist())
                 rows = (frames.at, frames.captured, frames.wire_len, frames.t_ns, frames.link)
-                for at, captured, wire_len, t_ns, link in zip(
-                    *(one.tolist() for one in rows), strict=True
+                where = (frames.interface, frames.inbound)
+                for at, captured, wire_len, t_ns, link, interface, inbound in zip(
+                    *(one.tolist() for one in (*rows, *where)), strict=True
                 ):
                     frame = frames.octets[at : at + captured]
                     now_ns = self._clock(t_ns)
                     if self._wanted is not None and not self._wanted(frame):
                         continue
-                    observed = self._observed(decoder, link, frame, wire_len, now_ns)
+                    here = inbound or arrives_here(link, frame)
+                    place = Place(interface, link_header(link, frame), here)
+                    reading = decoder.read(link, frame, wire_len, now_ns)
+                    observed = self._observed(reading, frame, now_ns, place)
                     if observed is not None:
                         yield Observation(now_ns, _VANTAGE, observed)
                     if isinstance(observed, SegmentSeen) and observed.point is Point.SENT:
@@ -121,21 +127,24 @@ class Capture:
         return tally.last_ns
 
     def _observed(
-        self, decoder: Decoder, link: int, frame: bytes, wire_len: int, t_ns: int
+        self, reading: Reading, frame: bytes, t_ns: int, place: Place
     ) -> SegmentSeen | MalformedSeen | None:
         tally = self.tally
-        match decoder.read(link, frame, wire_len, t_ns):
+        match reading:
             case Read(packet, octets):
                 tally.segments += 1
                 tally.cut += packet.truncated
+                first = self._sightings.first(tally.segments, t_ns, packet, octets, place)
+                arrives = place.here and first is None and not self._sightings.passes_on(packet)
                 return SegmentSeen(
                     tally.segments,
-                    Point.SENT if arrives_here(link, frame) else Point.MIDWAY,
+                    Point.SENT if arrives else Point.MIDWAY,
                     SocketAddress(packet.src_ip, packet.src_port),
                     SocketAddress(packet.dst_ip, packet.dst_port),
                     packet.segment,
                     raw=octets if self._keep_octets else b"",
                     cut=packet.truncated,
+                    copy_of=first,
                 )
             case Held():
                 tally.fragments += 1
