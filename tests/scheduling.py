@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 THE_PLAY = "tests/played.py"
-LONG = (
+FIRST = (
     "tests/test_coverage.py",  # waits a minute for TIME-WAIT's end, meanwhile the rest is played
     THE_PLAY,
-    "tests/test_interruption.py",
+    "tests/tcp/",  # what is pure runs beside the play, which has enough labs at once of its own
+    "tests/model/",
+    "tests/machine/",
+    "tests/views/",
+    "tests/test_interruption.py",  # of the rest the longest
     "tests/lab/",
-    "tests/test_",
-    "tests/sources/",
 )
-"""What begins first; the short and pure rest then levels the workers' ends."""
+"""What begins first; the short ones that follow level the workers' ends."""
 
 
 def unit(nodeid: str) -> str:
@@ -42,10 +44,10 @@ def reading_the_play() -> frozenset[str]:
 def begins(nodeid: str) -> int:
     """The smaller, the earlier."""
     names = (nodeid, unit(nodeid))
-    for place, beginning in enumerate(LONG):
+    for place, beginning in enumerate(FIRST):
         if any(name.startswith(beginning) for name in names):
             return place
-    return len(LONG)
+    return len(FIRST)
 
 
 def arrange(items: list[pytest.Item]) -> None:

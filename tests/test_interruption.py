@@ -156,9 +156,14 @@ def length_s() -> float:
         return min(pool.map(measure, [uuid.uuid4().hex] * AT_ONCE))
 
 
-def interrupt(number: int, after_s: float, mark: str) -> Ended:
-    """Begins a run, waits that long at most for it to end, and sends the signal."""
+def interrupt(number: int, standing: bool, after_s: float, mark: str) -> Ended:  # noqa: FBT001
+    """Begins a run, waits that long at most for it to end, and sends the signal.
+
+    ``standing``: the wait begins when its lab's first process is there.
+    """
     with begin(mark) as process:
+        if standing:
+            wait_until(lambda: process.poll() is not None or len(marked(mark)) >= 3)
         try:
             process.wait(after_s)
         except subprocess.TimeoutExpired:
@@ -171,14 +176,22 @@ def interrupt(number: int, after_s: float, mark: str) -> Ended:
 
 
 def interrupt_many(number: int, length_s: float) -> list[Ended]:
-    """Many runs, each at a moment of its own within its length, the same each time."""
+    """Many runs, each at a moment of its own within its length, the same each time.
+
+    Half of the moments are counted from when the lab stands: the machine may be busier or idler
+    than when the length was measured, and then a lab would be met by chance only.
+    """
     chance = random.Random(number)  # noqa: S311
-    moments = [chance.uniform(0, length_s) for _ in range(TIMES)]
+    standing = [index % 2 == 1 for index in range(TIMES)]
+    moments = [
+        length_s / 2 * index / TIMES if stands else chance.uniform(0, length_s)
+        for index, stands in enumerate(standing)
+    ]
     mark = uuid.uuid4().hex
     held, had = held_namespaces(), devices()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         marks = [f"{mark}-{index}" for index in range(TIMES)]
-        ended = list(pool.map(interrupt, [number] * TIMES, moments, marks))
+        ended = list(pool.map(interrupt, [number] * TIMES, standing, moments, marks))
     # A namespace lives as long as a process is in it or holds it, or as long as a mount holds it.
     for one in marks:
         wait_until(lambda one=one: not marked(one))  # type: ignore[misc]
