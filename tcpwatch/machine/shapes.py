@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from tcpwatch.machine.rows import Course, course_of
 from tcpwatch.machine.tracker import Tracker
-from tcpwatch.machine.zeek import zeek_connections
+from tcpwatch.machine.zeek import Unshown, zeek_connections
 from tcpwatch.model.events import WIRE, Event, Point, SegmentSeen, Vantage
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.timeline import Connection, Endpoint, SegmentTrace, Timeline
@@ -56,6 +56,13 @@ class Between(NamedTuple):
     alone: bool = False
 
 
+class LeftOut(NamedTuple):
+    """Before which place segments are left out; what Zeek counts of them: way, letter, times."""
+
+    before: int
+    counted: tuple[tuple[bool, str, int], ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Life:
     """One connection of a tuple's.
@@ -74,6 +81,7 @@ class Life:
     silent_at: tuple[int | None, ...]
     crossing: tuple[int, int] | None
     connection: Connection
+    unshown: Unshown | None
     courses: dict[tuple[tuple[bool, ...], bool], Course]
 
     def course(self, silent: tuple[bool, ...], *, crossed: bool = True) -> Course:
@@ -86,16 +94,19 @@ class Life:
             replace(trace, sent_ns=times_ns[place])
             for place, trace in zip(self.places, self.connection.segments, strict=True)
         )
-        zeek = zeek_connections(replace(self.connection, segments=traces))
+        zeek = zeek_connections(replace(self.connection, segments=traces), self.unshown)
         return course if zeek == course.zeek else replace(course, zeek=zeek)
 
 
-def lives_of(seen: Sequence[Seen], between: Between) -> tuple[Life, ...]:
-    """What the machine concludes of a tuple's segments."""
+def lives_of(
+    seen: Sequence[Seen], between: Between, leftout: LeftOut | None = None
+) -> tuple[Life, ...]:
+    """What the machine concludes of a tuple's segments, and Zeek of them and those left out."""
     tracker = _fed(seen, between)
     open_, silent = (tracker.timeline(end_ns) for end_ns in (len(seen), len(seen) + SILENT_NS))
     return tuple(
-        _life(tracker, index, (open_, silent), seen) for index in range(len(open_.connections))
+        _life(tracker, index, (open_, silent), seen, leftout)
+        for index in range(len(open_.connections))
     )
 
 
@@ -135,7 +146,11 @@ def segment_of(one: Seen) -> Segment:
 
 
 def _life(
-    tracker: Tracker, index: int, timelines: tuple[Timeline, Timeline], seen: Sequence[Seen]
+    tracker: Tracker,
+    index: int,
+    timelines: tuple[Timeline, Timeline],
+    seen: Sequence[Seen],
+    leftout: LeftOut | None,
 ) -> Life:
     open_, silent = (timeline.connections[index] for timeline in timelines)
     findings = timelines[0].findings
@@ -145,10 +160,11 @@ def _life(
         for place, (one, other) in enumerate(both)
     )
     crossing = _crossing(open_)
+    unshown = _unshown(open_, leftout)
     courses: dict[tuple[tuple[bool, ...], bool], Course] = {}
     for states in product(*((False,) if at is None else (False, True) for at in silent_at)):
         ends = tuple(pair[is_silent] for pair, is_silent in zip(both, states, strict=True))
-        course = course_of(replace(open_, endpoints=ends), findings)
+        course = course_of(replace(open_, endpoints=ends), findings, unshown)
         courses[states, True] = course
         if crossing:
             courses[states, False] = replace(course, closed_by=_first_to_close(open_))
@@ -162,8 +178,21 @@ def _life(
         silent_at,
         crossing,
         open_,
+        unshown,
         courses,
     )
+
+
+def _unshown(connection: Connection, leftout: LeftOut | None) -> Unshown | None:
+    places = [trace.n - 1 for trace in connection.segments]
+    if leftout is None or leftout.before not in places:
+        return None
+    forward = connection.id.four_tuple.local == _ONE
+    roles = [endpoint.role for endpoint in connection.endpoints]
+    return places.index(leftout.before), [
+        (roles[0 if out == forward else -1], letter, times)
+        for out, letter, times in leftout.counted
+    ]
 
 
 def _silent_at(tracker: Tracker, index: int, end: int, silent: Endpoint, count: int) -> int:

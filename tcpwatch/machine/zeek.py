@@ -8,6 +8,7 @@ for cross-checking, so nothing here follows from that.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -21,7 +22,7 @@ _SECOND: Final = 1_000_000_000
 _ATTEMPT_NS: Final = 5 * _SECOND  # tcp_attempt_delay, and tcp_SYN_timeout
 _CLOSE_NS: Final = 5 * _SECOND  # tcp_close_delay
 _LINGER_NS: Final = 5 * _SECOND  # tcp_connection_linger
-_SESSION_NS: Final = 6 * _SECOND  # tcp_session_timer
+SESSION_NS: Final = 6 * _SECOND  # tcp_session_timer
 _INACTIVITY_NS: Final = 300 * _SECOND  # tcp_inactivity_timeout
 _HANDSHAKE_NS: Final = 60 * _SECOND  # udp_inactivity_timeout, which counts until it is established
 _ZERO: Final = SeqNumber(0)
@@ -37,7 +38,14 @@ class ZeekConnection:
     history: str
 
 
-def zeek_connections(connection: Connection) -> tuple[ZeekConnection, ...]:
+Unshown = tuple[int, Sequence[tuple[str, str, int]]]
+"""Before which segment others are left out, and what they count for: role, letter (T, W or G), how
+often; in order."""
+
+
+def zeek_connections(
+    connection: Connection, unshown: Unshown | None = None
+) -> tuple[ZeekConnection, ...]:
     """What Zeek logs of it: several lines where it forgets it, or takes a SYN for another's.
 
     Its guess at the originator by well-known ports (``likely_server_ports``) is left out: it is
@@ -46,7 +54,9 @@ def zeek_connections(connection: Connection) -> tuple[ZeekConnection, ...]:
     logged: list[ZeekConnection] = []
     current: _Conn | None = None
     one, other = connection.endpoints[0].role, connection.endpoints[-1].role
-    for trace in connection.segments:
+    for place, trace in enumerate(connection.segments):
+        if unshown is not None and place == unshown[0] and current is not None:
+            current.count_unshown(unshown[1])
         t_ns = trace.sent_ns if trace.sent_ns is not None else trace.delivered_ns or 0
         if current is not None and (current.forgotten_by(t_ns) or current.reused(trace.segment)):
             logged.append(current.logged())
@@ -150,8 +160,8 @@ class _Conn:
     def _looked_at_after(self, t_ns: int) -> int:
         """When the timer that looks for connections which are over goes off next, after that."""
         first_ns = self.began_ns + _ATTEMPT_NS
-        rounds = max(-(-(t_ns + 1 - first_ns) // _SESSION_NS), 0)
-        return first_ns + rounds * _SESSION_NS
+        rounds = max(-(-(t_ns + 1 - first_ns) // SESSION_NS), 0)
+        return first_ns + rounds * SESSION_NS
 
     def reused(self, segment: Segment) -> bool:
         """Whether a SYN is another connection's."""
@@ -297,11 +307,22 @@ class _Conn:
             self._write(end, letter)
         end.repeated[kind] = where
 
-    def _count(self, end: _End, letter: str) -> None:
+    def count_unshown(self, unshown: Sequence[tuple[str, str, int]]) -> None:
+        """What segments count for that are not shown."""
+        for role, letter, times in unshown:
+            end = self.originator if role == self.originator.role else self.responder
+            if letter != "G" or (self.originator.clean and self.responder.clean):
+                self._count(end, letter, times)
+
+    def _count(self, end: _End, letter: str, times: int = 1) -> None:
         """The first, the tenth, the hundredth and so on is written."""
-        count = end.counted[letter] = end.counted.get(letter, 0) + 1
-        if re.fullmatch("10*", str(count)):
-            self._write(end, letter)
+        before = end.counted.get(letter, 0)
+        end.counted[letter] = before + times
+        power = 1
+        while power <= before + times:
+            if power > before:
+                self._write(end, letter)
+            power *= 10
 
     # ------------------------------------------------------------------ states
 

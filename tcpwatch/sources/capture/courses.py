@@ -6,7 +6,7 @@ Must not know how the segments came together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,17 +15,20 @@ import numpy as np
 from tcpwatch.machine.rows import Course, Pair, is_zero_window, missing
 from tcpwatch.machine.shapes import (
     SILENT_NS,
+    LeftOut,
     Life,
     Seen,
     lives_of,
     may_begin_again,
     segment_of,
 )
+from tcpwatch.machine.zeek import SESSION_NS
 from tcpwatch.model.identity import ConnectionId, FourTuple
 from tcpwatch.sources.capture.batch import Batch, Times
 from tcpwatch.sources.capture.columns import FIN, RST, SYN, Bools, Ends
 from tcpwatch.sources.capture.frames import Int64s
 from tcpwatch.sources.capture.shaping import Tuples, per_group
+from tcpwatch.sources.capture.thinning import THINNED, Retold
 
 NUMBER, GENERATION, SEGMENTS, OCTETS, REPEATED, MISSING, ZERO = 0, 1, 2, 4, 6, 8, 10
 RECORD: Final = 12
@@ -51,21 +54,23 @@ class _Facts:
 
 
 _Shape = tuple[_Facts, ...]
+Key = int | bytes | tuple[object, LeftOut]
+LeftOuts = Mapping[int, LeftOut]
 
 
 class Courses:
     """Asks the machine, and remembers. ``asked`` counts how often it had to."""
 
     def __init__(self) -> None:
-        self._shapes: dict[int | bytes, _Shape] = {}
-        self._again: dict[tuple[int | bytes, bool], bool] = {}
+        self._shapes: dict[Key, _Shape] = {}
+        self._again: dict[tuple[Key, bool], bool] = {}
         self._courses: dict[tuple[Course, object], Course] = {}
         self.asked = 0
 
     # ------------------------------------------------------------------ shapes
 
-    def _keys(self, tuples: Tuples) -> list[int | bytes]:
-        keys: list[int | bytes] = list(tuples.hashes.tolist())
+    def _keys(self, tuples: Tuples, leftout: LeftOuts) -> list[Key]:
+        keys: list[Key] = list(tuples.hashes.tolist())
         odd = np.flatnonzero(~tuples.regular)
         if len(odd):
             numbers = tuples.numbers
@@ -75,24 +80,26 @@ class Courses:
                 odd.tolist(), begins, counts, between, strict=True
             ):
                 keys[index] = bytes([kind]) + numbers[begin : begin + count].tobytes()
+        for index, one in leftout.items():
+            keys[index] = (keys[index], one)
         return keys
 
-    def _shape(self, key: int | bytes, tuples: Tuples, index: int) -> _Shape:
+    def _shape(self, key: Key, tuples: Tuples, index: int, leftout: LeftOut | None) -> _Shape:
         shape = self._shapes.get(key)
         if shape is None:
             self.asked += 1
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             seen, between = tuples.seen(index)
-            lives = lives_of(seen, between)
-            own = isinstance(key, bytes) or len(lives) != 1
+            lives = lives_of(seen, between, leftout)
+            own = len(lives) != 1 or not tuples.regular[index]
             shape = self._shapes[key] = tuple(_facts(life, seen, own=own) for life in lives)
         return shape
 
     def may_begin_again(self, tuples: Tuples, ways: Bools) -> Bools:
         """Of each tuple: whether a SYN that goes that way would begin another connection."""
         found = np.zeros(len(tuples.starts), np.bool_)
-        for index, (key, out) in enumerate(zip(self._keys(tuples), ways.tolist(), strict=True)):
+        for index, (key, out) in enumerate(zip(self._keys(tuples, {}), ways.tolist(), strict=True)):
             known = self._again.get((key, out))
             if known is None:
                 self.asked += 1
@@ -106,10 +113,21 @@ class Courses:
     # ------------------------------------------------------------------ rows
 
     def rows(
-        self, tuples: Tuples, records: Int64s, ends: Ends, aged: Bools, begun_ns: int, end_ns: int
+        self,
+        tuples: Tuples,
+        records: Int64s,
+        retold: Mapping[int, Retold],
+        ends: Ends,
+        aged: Bools,
+        begun_ns: int,
+        end_ns: int,
     ) -> Batch:
-        """A row for each connection. ``aged``: which tuples are given up while they are open."""
-        keys = self._keys(tuples)
+        """A row for each connection. ``aged``: which tuples are given up while they are open.
+
+        ``retold`` is by number of connection.
+        """
+        leftout = _left_out(tuples, records, retold)
+        keys = self._keys(tuples, leftout)
         which = dict.fromkeys(keys)
         places = {key: place for place, key in enumerate(which)}
         of = np.array([places[key] for key in keys], np.int64)
@@ -117,7 +135,8 @@ class Courses:
         parts = np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
         maker = _Maker(tuples, records, self, begun_ns, end_ns)
         for key, part in zip(which, parts, strict=True):
-            for count, facts in enumerate(self._shape(key, tuples, int(part[0]))):
+            index = int(part[0])
+            for count, facts in enumerate(self._shape(key, tuples, index, leftout.get(index))):
                 maker.add(part, facts, count)
         return maker.batch(aged, ends)
 
@@ -125,6 +144,20 @@ class Courses:
         """The course of a connection that Zeek's timers may have a say in."""
         timed = life.timed(course, times_ns)
         return self._courses.setdefault((course, timed.zeek), timed)
+
+
+def _left_out(tuples: Tuples, records: Int64s, retold: Mapping[int, Retold]) -> dict[int, LeftOut]:
+    if not retold:
+        return {}
+    found = {}
+    for index in np.flatnonzero(np.isin(records[:, NUMBER], list(retold))).tolist():
+        begin = int(tuples.starts[index])
+        rows = slice(begin, begin + int(tuples.counts[index]))
+        behind = np.flatnonzero(tuples.flags[rows] & THINNED)
+        counted = retold[int(records[index, NUMBER])].counted()
+        if len(behind) and counted:
+            found[index] = LeftOut(int(behind[-1]), counted)
+    return found
 
 
 def _facts(life: Life, seen: list[Seen], *, own: bool) -> _Facts:
@@ -220,7 +253,7 @@ class _Maker:
             found[rows] = self._place(course)
             for row in rows[self._slow[part[rows]]].tolist():
                 begin = int(begins[row])
-                times = self._t_ns[begin : begin + int(self._tuples.counts[part[row]])]
+                times = _without_pauses(self._tuples, begin, int(self._tuples.counts[part[row]]))
                 found[row] = self._place(self._shared.timed(course, life, times.tolist()))
         return found
 
@@ -293,6 +326,7 @@ def _may_meet_timers(tuples: Tuples) -> Bools:
         return slow
     gaps = np.diff(t_ns, prepend=t_ns[:1])
     gaps[starts] = 0
+    gaps[(tuples.flags & THINNED) != 0] = 0  # any pause is kept that is long enough to matter there
     flags, count = tuples.flags, len(t_ns)
     closing = np.where((flags & (FIN | RST)) != 0, np.arange(count), count)
     closed = np.append(t_ns, last.max())[np.minimum.reduceat(closing, starts)]
@@ -304,3 +338,17 @@ def _may_meet_timers(tuples: Tuples) -> Bools:
     late |= last - closed >= _TIMER_NS
     late |= called & (answered - first >= _TIMER_NS)
     return slow & late
+
+
+def _without_pauses(tuples: Tuples, begin: int, count: int) -> Int64s:
+    """When each segment of a tuple came, without the time of those that are not kept.
+
+    It is taken out in whole rounds of the timer that looks for connections which are over.
+    """
+    rows = slice(begin, begin + count)
+    times = tuples.segments.t_ns[rows]
+    gaps = np.diff(times, prepend=times[:1])
+    thin = (tuples.flags[rows] & THINNED) != 0
+    spent = np.cumsum(np.where(thin, gaps // SESSION_NS * SESSION_NS, 0))
+    left: Int64s = times - spent
+    return left

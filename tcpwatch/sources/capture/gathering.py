@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,19 @@ from tcpwatch.sources.capture.columns import (
     Segments,
     UInt64s,
 )
-from tcpwatch.sources.capture.courses import GENERATION, NUMBER, RECORD, Courses
+from tcpwatch.sources.capture.courses import (
+    GENERATION,
+    NUMBER,
+    OCTETS,
+    RECORD,
+    REPEATED,
+    SEGMENTS,
+    ZERO,
+    Courses,
+)
 from tcpwatch.sources.capture.frames import Int64s
 from tcpwatch.sources.capture.shaping import Tuples
+from tcpwatch.sources.capture.thinning import LONG, Retold, thinned
 
 _ODD: Final = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _S32: Final = np.uint64(32)
@@ -73,6 +83,7 @@ class Gatherer:
         self._stored: dict[int, tuple[int, int]] = {}  # by key: which chunk, which tuple in it
         self._serial = 0
         self._numbered = 0
+        self._retold: dict[int, Retold] = {}
         self.aged = 0
 
     @property
@@ -93,8 +104,10 @@ class Gatherer:
         pieces, last = self._apart(tuples)
         records = self._recorded(pieces, met, fresh)
         if not last.all():
-            yield self._given(_chosen(pieces, ~last), records[~last], now_ns)
+            told = records[~last]
+            yield self._given(self._thinned(_chosen(pieces, ~last), told), told, now_ns)
             pieces, records = _chosen(pieces, last), records[last]
+        pieces = self._thinned(pieces, records)
         self._store(pieces, records, keys[order[starts]].tolist())
         yield from self._give_up(now_ns)
         self._ends.forget(self._used)
@@ -202,6 +215,35 @@ class Gatherer:
         records[later, GENERATION] = begun[of[later]] + nth - 1
         return records
 
+    def _thinned(self, tuples: Tuples, records: Int64s) -> Tuples:
+        """The same, without what need not be kept; ``records`` then have it."""
+        long = tuples.counts > LONG
+        if not long.any():
+            return tuples
+        which = np.flatnonzero(long)
+        less = thinned(_chosen(tuples, which))
+        if less is None:
+            return tuples
+        for column, counts in (
+            (SEGMENTS, less.segments),
+            (OCTETS, less.octets),
+            (REPEATED, less.repeated),
+            (ZERO, less.zero),
+        ):
+            records[which, column : column + 2] += counts
+        for index, kinds in less.retold.items():
+            number = int(records[which[index], NUMBER])
+            self._retold.setdefault(number, Retold()).add(kinds)
+        if long.all():
+            return less.tuples
+        short = np.flatnonzero(~long)
+        rest = _chosen(tuples, short)
+        both = Segments.joined([less.tuples.segments, rest.segments])
+        begins = np.concatenate([less.tuples.starts, len(less.tuples.segments) + rest.starts])
+        counts = np.concatenate([less.tuples.counts, rest.counts])
+        order = np.argsort(np.concatenate([which, short]), kind="stable")
+        return _chosen(_Parts(both, begins, counts), order)
+
     # ------------------------------------------------------------------ what is silent
 
     def _store(self, tuples: Tuples, records: Int64s, keys: list[int]) -> None:
@@ -255,7 +297,13 @@ class Gatherer:
     ) -> Batch:
         given_up = np.zeros(len(tuples.starts), np.bool_) if aged is None else aged
         self.aged += int(given_up.sum())
-        return self._courses.rows(tuples, records, self._ends, given_up, self._begun_ns, now_ns)
+        batch = self._courses.rows(
+            tuples, records, self._retold, self._ends, given_up, self._begun_ns, now_ns
+        )
+        if self._retold:
+            for number in records[:, NUMBER].tolist():
+                self._retold.pop(number, None)
+        return batch
 
 
 def _keys(segments: Segments) -> UInt64s:
@@ -295,7 +343,15 @@ def _ranges(begins: Int64s, counts: Int64s) -> Int64s:
     return found
 
 
-def _chosen(tuples: Tuples, which: Int64s | Bools) -> Tuples:
+class _Parts(NamedTuple):
+    """Tuples that need not lie in order."""
+
+    segments: Segments
+    starts: Int64s
+    counts: Int64s
+
+
+def _chosen(tuples: Tuples | _Parts, which: Int64s | Bools) -> Tuples:
     """Some of the tuples, by place or by mask."""
     starts, counts = tuples.starts[which], tuples.counts[which]
     segments = tuples.segments.at(_ranges(starts, counts))

@@ -164,6 +164,46 @@ class Tuples:
         ahead = self.other - np.where(self.out, theirs, mine)
         return np.where(self.acks, ahead, 0)
 
+    def highest_ack(self, *, of_first: bool) -> Int64s:
+        """How much of one end's data its peer has acknowledged, with each segment."""
+        return self._highest(self.other, self.acks & (self.out != of_first), 0)
+
+    def gaps_acknowledged(self, *, of_first: bool) -> Int64s:
+        """How many pieces of an end's data each segment acknowledges first that the capture lacks.
+
+        Those are the segments that it cut, where these stand beside each other as one.
+        """
+        acked = self.highest_ack(of_first=of_first)
+        before = self._before(acked, 0)
+        acks = np.flatnonzero((acked > before) & self.acks & (self.out != of_first))
+        data = np.flatnonzero(
+            (self.out == of_first) & (self.segments.payload > 0) & (self.ahead == 0)
+        )
+        gaps = np.zeros(len(acked), np.int64)
+        if not len(acks) or not len(data):
+            return gaps
+        begin = self.own[data] + self.of[data] * _APART
+        cut = (self.flags[data] & CUT) != 0
+        opens = cut & ~np.append(False, cut[:-1] & (self.of[data][1:] == self.of[data][:-1]))
+        apart = self.of[acks] * _APART
+        low, high = before[acks] + apart, acked[acks] + apart
+        places = begin[opens]
+        count = np.searchsorted(places, high) - np.searchsorted(places, low)
+        at = np.maximum(np.searchsorted(begin, low, side="right") - 1, 0)
+        ends = self.end[data][at] + self.of[data][at] * _APART
+        inside = cut[at] & (begin[at] <= low) & (low < ends) & ~(opens[at] & (begin[at] == low))
+        gaps[acks] = count + inside
+        return gaps
+
+    def is_first(self, places: Int64s, chosen: Bools, *, way: bool, data: bool) -> Bools:
+        """Which of those chosen are their end's first segment with data, or without."""
+        of_kind = (self.out == way) & ((self.segments.payload > 0) == data)
+        of_kind &= (self.flags & (SYN | FIN | RST)) == 0
+        count = len(of_kind)
+        first = np.minimum.reduceat(np.where(of_kind, np.arange(count), count), self.starts)
+        found: Bools = chosen & (first[self.of[places]] == places)
+        return found
+
     # ------------------------------------------------------------------ windows
 
     @cached_property

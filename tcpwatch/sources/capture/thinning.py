@@ -1,0 +1,229 @@
+"""Long transfers: what of their middle need not be kept.
+
+Owns: which segments change nothing, so that the connection goes the same way without them: its data
+as if sent in fewer and larger segments, its acknowledgements as if fewer had been sent. What they
+count for is in the record. Must not know the machine; that it agrees is tested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from tcpwatch.sources.capture.columns import ACK, CUT, FIN, HERE, RST, SYN, Bools, Segments
+from tcpwatch.sources.capture.frames import Int64s
+from tcpwatch.sources.capture.shaping import Tuples, per_group
+
+THINNED: Final = 0x1000
+"""In ``flags``: there were segments between this one and the one before it."""
+
+LONG: Final = 64
+"""Segments; what has no more is kept wholly."""
+
+_HEAD, _AGAIN, _TAIL = 16, 4, 16  # of a run of segments that change nothing, so many are kept
+_LEAST: Final = 16
+_STRIDE: Final = 4096  # of data one is kept so often, lest numbers lie too far apart
+_LARGEST: Final = 1 << 28
+_PAUSE_NS: Final = 60_000_000_000
+_NEAR_POWER: Final = 4096  # more than are ever kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thinned:
+    """What is kept. Of each tuple what the others come to, with two columns as in a record.
+
+    ``retold`` has for each tuple what Zeek would have counted: (kind, place) in order, where kinds
+    are T, W, G of the first's way and of the other's.
+    """
+
+    tuples: Tuples
+    segments: Int64s
+    octets: Int64s
+    repeated: Int64s
+    zero: Int64s
+    retold: dict[int, Int64s]
+
+
+class Retold:
+    """What Zeek counts of the segments of one tuple that are not kept.
+
+    It writes the first, the tenth, the hundredth and so on: only the order of these matters.
+    """
+
+    def __init__(self) -> None:
+        self._counts = [0] * 6
+        self._runs: list[tuple[int, int]] = []
+
+    def add(self, kinds: Int64s) -> None:
+        """Some more, in their order."""
+        reached: list[tuple[int, int]] = []
+        before = list(self._counts)
+        for kind in np.unique(kinds).tolist():
+            places = np.flatnonzero(kinds == kind)
+            power = 1
+            while power <= before[kind] + len(places):
+                if power > before[kind]:
+                    reached.append((int(places[power - before[kind] - 1]), kind))
+                power *= 10
+            self._counts[kind] += len(places)
+        for _, kind in sorted(reached):
+            told = sum(times for which, times in self._runs if which == kind)
+            self._runs.append((kind, (10 * told if told else 1) - told))
+
+    def counted(self) -> tuple[tuple[bool, str, int], ...]:
+        """The same for two that cannot be told apart by what is kept: way, letter, how often."""
+        runs = list(self._runs)
+        for kind, count in enumerate(self._counts):
+            told = sum(times for which, times in runs if which == kind)
+            if count > told and 10 * told - count <= _NEAR_POWER:
+                runs.append((kind, count - told))
+        return tuple((kind < 3, "TWG"[kind % 3], times) for kind, times in runs)
+
+
+def thinned(tuples: Tuples) -> Thinned | None:
+    """Without what changes nothing; None where there is nothing of that kind."""
+    middle = _middle(tuples)
+    if not middle.any():
+        return None
+    places = np.flatnonzero(middle)
+    run_of = np.cumsum(np.diff(places, prepend=-2) != 1) - 1
+    begins = np.flatnonzero(np.diff(run_of, prepend=-1))
+    acked = _is_acked(tuples, places, begins, run_of)
+    kept = ~middle
+    kept[places] = _kept_of(tuples, places, begins, acked)
+    if kept.all():
+        return None
+    settled = np.zeros(len(kept), np.bool_)
+    settled[places] = acked
+    return _without(tuples, kept, middle, settled)
+
+
+def _middle(tuples: Tuples) -> Bools:
+    """The inner parts of runs of segments that change nothing."""
+    segments, flags, count = tuples.segments, tuples.flags, len(tuples.segments)
+    plain = (flags & (SYN | FIN | RST | ACK | HERE)) == ACK
+    begun = np.repeat((flags[tuples.starts] & SYN) == 0, tuples.counts)
+    neutral = plain & (tuples.ahead <= 0) & (tuples.ack_ahead <= 0) & (tuples.within | begun)
+    neutral &= segments.ack != 0
+    place = np.arange(count)
+    edge = np.empty(count, np.bool_)
+    edge[1:] = neutral[1:] != neutral[:-1]
+    edge[tuples.starts] = True
+    starts = np.flatnonzero(edge)
+    counts = np.diff(starts, append=count)
+    within = starts - tuples.starts[tuples.of[starts]]
+    first = np.repeat(starts + np.maximum(_HEAD - within, _AGAIN), counts)
+    last = np.repeat(starts + counts - _TAIL, counts)
+    found: Bools = neutral & (place >= first) & (place < last) & (last - first >= _LEAST)
+    return found
+
+
+def _is_acked(tuples: Tuples, places: Int64s, begins: Int64s, run_of: Int64s) -> Bools:
+    """Which data of the middles are acknowledged before their run ends."""
+    after = places[np.append(begins[1:], len(places)) - 1]
+    out, end = tuples.out[places], tuples.end[places]
+    forth, back = (tuples.highest_ack(of_first=way)[after][run_of] for way in (True, False))
+    acked: Bools = end <= np.where(out, forth, back)
+    return acked & (tuples.segments.payload[places] > 0)
+
+
+def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bools:
+    """Which of the segments in the middles are kept all the same."""
+    segments, out = tuples.segments, tuples.out[places]
+    data, fresh = segments.payload[places] > 0, tuples.ahead[places] == 0
+    index = np.arange(len(places))
+    kept = data & fresh & ~acked
+    for way in (True, False):
+        mine = out == way
+        kept[_last(mine & fresh, index, begins)] = True
+        kept[_last(mine & fresh & acked, index, begins)] = True
+        kept |= tuples.is_first(places, mine & data, way=way, data=True)
+        kept |= tuples.is_first(places, mine & ~data, way=way, data=False)
+    within = index - np.repeat(begins, np.diff(begins, append=len(index)))
+    kept |= data & fresh & (within % _STRIDE == _STRIDE - 1)
+    kept |= segments.payload[places] > _LARGEST
+    pause = np.diff(segments.t_ns, prepend=segments.t_ns[:1]) >= _PAUSE_NS
+    kept |= pause[places] | np.append(pause[1:], False)[places]
+    return kept
+
+
+def _last(chosen: Bools, index: Int64s, begins: Int64s) -> Int64s:
+    found = np.maximum.reduceat(np.where(chosen, index, -1), begins)
+    last: Int64s = found[found >= 0]
+    return last
+
+
+def _without(tuples: Tuples, kept: Bools, middle: Bools, settled: Bools) -> Thinned:
+    segments, out, starts = tuples.segments, tuples.out, tuples.starts
+    dropped = ~kept
+    again = (tuples.ahead < 0) & (tuples.ahead + tuples.length <= 0) & (segments.payload > 0)
+    zero = segments.window == 0
+    payload = segments.payload.astype(np.int64)
+
+    def by_way(values: Int64s) -> Int64s:
+        return np.stack(
+            [
+                per_group(np.where(out, values, 0), starts),
+                per_group(np.where(out, 0, values), starts),
+            ],
+            axis=1,
+        )
+
+    left = segments.at(kept)
+    flags = left.flags.copy()
+    behind = np.flatnonzero(kept)
+    flags[1:][np.diff(behind) > 1] |= THINNED
+    less = Tuples(
+        replace(left, flags=flags), np.cumsum(np.append(0, per_group(kept * 1, starts)))[:-1]
+    )
+    # Data that are not kept are as if they came with what is kept, and nobody acknowledges more.
+    ahead = tuples.ahead[kept]
+    back = np.where((ahead <= 0) & (less.ahead > ahead), less.ahead - ahead, 0)
+    less_ack = np.where((tuples.ack_ahead[kept] <= 0) & (less.ack_ahead > 0), less.ack_ahead, 0)
+    longer = np.where((left.payload > 0) & (ahead == 0), back, 0)
+    flags[settled[kept]] &= ~CUT & 0xFFFF  # what it lacks is told
+    told = Segments(
+        left.t_ns,
+        left.source,
+        left.target,
+        (left.seq - back).astype(np.uint32),
+        (left.ack - less_ack).astype(np.uint32),
+        flags,
+        left.window,
+        left.shift,
+        (left.payload + longer).astype(np.uint32),
+    )
+    filled = np.zeros(len(payload), np.int64)
+    filled[behind] = longer
+    return Thinned(
+        Tuples(told, less.starts),
+        by_way(dropped * 1),
+        by_way(np.where(dropped & ~again, payload, 0) - filled),
+        by_way((dropped & again) * 1),
+        by_way((dropped & zero) * 1),
+        _retold(tuples, dropped, middle, again, zero),
+    )
+
+
+def _retold(
+    tuples: Tuples, dropped: Bools, middle: Bools, again: Bools, zero: Bools
+) -> dict[int, Int64s]:
+    """What Zeek counts of the segments that are not kept: their kinds, in order, by tuple.
+
+    And of what those in the middles acknowledge that the capture lacks.
+    """
+    out = tuples.out
+    times = [(dropped & again & out) * 1, (dropped & zero & out) * 1, np.zeros(len(out), np.int64)]
+    times += [(dropped & again & ~out) * 1, (dropped & zero & ~out) * 1, times[2]]
+    if (tuples.flags & CUT).any():
+        for way, kind in ((True, 2), (False, 5)):
+            times[kind] = np.where(middle, tuples.gaps_acknowledged(of_first=way), 0)
+    kinds = np.repeat(np.tile(np.arange(6), len(out)), np.stack(times, axis=1).ravel())
+    of = np.repeat(tuples.of, sum(times))
+    bounds = np.flatnonzero(np.diff(of, prepend=-1))
+    if not len(bounds):
+        return {}
+    parts = np.split(kinds, bounds[1:])
+    return {int(of[begin]): part for begin, part in zip(bounds.tolist(), parts, strict=True)}
