@@ -180,3 +180,14 @@ def test_a_capture_that_tcpwatch_wrote_shows_both_ends_in_closing() -> None:
         assert endpoint["path"][-3:] == ["FIN-WAIT-1", "CLOSING", ["CLOSING", "TIME-WAIT"]]
     assert (connection["closed_by"], connection["close_reason"]) == ("both", "fin")
     assert connection["segments"][-1]["fate"] == "unknown"
+
+
+def test_it_is_told_who_closed_and_how_long_each_state_lasted(folder: Path) -> None:
+    (connection,) = document(folder, "plain")["connections"]
+    lasted = dict(
+        zip(connection["endpoints"][0]["path"], connection["durations_ns"][0], strict=True)
+    )
+    assert (lasted["SYN-SENT"], lasted["ESTABLISHED"], lasted["TIME-WAIT"]) == (2 * MS, 3 * MS, 0)
+    assert connection["reset_by"] == []
+    _, out, _ = tcpwatch("replay", "plain", cwd=folder)
+    assert "closed by FIN, first by the active end\n        active: SYN-SENT 2 ms, " in out

@@ -147,6 +147,12 @@ class Connection:
         return _closed_by(self)
 
     @property
+    def reset_by(self) -> tuple[str, ...]:
+        """The roles that sent a RST, in that order; a FIN may have come first."""
+        resets = [t.sender for t in self.segments if t.segment.rst and not t.injected]
+        return tuple(dict.fromkeys(resets))
+
+    @property
     def close_reason(self) -> str | None:
         """``fin``, ``rst`` or ``timeout``; None while open."""
         return _close_reason(self)

@@ -74,6 +74,7 @@ def _connection(connection: Connection) -> Document:
         "complete": connection.complete,
         "closed_by": connection.closed_by,
         "close_reason": connection.close_reason,
+        "reset_by": list(connection.reset_by),
         "endpoints": [_endpoint(endpoint) for endpoint in connection.endpoints],
         "segments": [_segment(trace) for trace in connection.segments],
     }
@@ -82,7 +83,8 @@ def _connection(connection: Connection) -> Document:
 def _captured(connection: Connection, findings: Sequence[Finding], end_ns: int) -> Document:
     """What is counted of it, the opener's first, and what Zeek and Wireshark say of it.
 
-    If they make several of it, ``later`` has the others.
+    ``durations_ns`` has for each end how long it was in each state of its path. If Zeek
+    or Wireshark make several of it, ``later`` has the others.
     """
     row = row_of(connection, findings)
     first, *later = [
@@ -94,6 +96,7 @@ def _captured(connection: Connection, findings: Sequence[Finding], end_ns: int) 
         "ending": row.course.ending.value,
         "start_ns": row.start_ns,
         "duration_ns": row.last_ns - row.start_ns,
+        "durations_ns": [[ns for _, ns in stays] for stays in row.durations_ns(end_ns)],
         "octets": list(row.octets),
         "retransmissions": list(row.retransmissions),
         "missing": list(row.missing),

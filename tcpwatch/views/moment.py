@@ -265,6 +265,8 @@ class Telling:
                 entry.deed, entry.side = Deed.LAND, 1 - sender
         if seen.point is not Point.DELIVERED and trace.retransmission:
             entry.words = [*self._prefix(happening.connection), *words("retransmits", WARN)]
+        elif seen.copy_of is not None:  # a capture shows it at another place
+            entry.words = [*self._prefix(happening.connection), *words("seen again", DIM)]
         self._told.append(entry)
 
     def _place(self, moved: _Moved, index: int) -> Entry | None:

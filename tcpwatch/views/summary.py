@@ -22,6 +22,7 @@ from tcpwatch.model.timeline import (
     Transition,
     Verdict,
 )
+from tcpwatch.views.accounts import account_lines
 from tcpwatch.views.canvas import Span, Word, joined, words, wrap
 from tcpwatch.views.contrast import NONE, Row, contrast_lines
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
@@ -95,6 +96,8 @@ def path_lines(judged: Judged, width: int, wording: Wording) -> Lines:
             lines += wrap(path, width, 8)
             for _, expectation in mine:
                 lines += explanation_lines(expectation, wording, width)
+        if judged.record.lab.get("kind") == CAPTURE:
+            lines += account_lines(connection, judged, width, wording)
     for index, expectation in enumerate(judged.expectations):
         if index not in told:
             who = (Span(wording.safe(expectation.endpoint), BOLD), Span(" "))
