@@ -28,19 +28,19 @@ exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
 3 could not observe (INCONCLUSIVE); 130 interrupted"""
 
 _FILTER_HELP = """\
-filters: terms side by side must all hold; also `or`, `not` (or -), parentheses, quotes.
-  state:close-wait port:443     FIELD:VALUE; of both ends it is enough that one fits
+filters: terms side by side must all hold; `or`, `not` or -, (...), quotes
+  state:close-wait port:443     FIELD:VALUE; it is enough that one end fits
   port:80,443 octets>10k        a list; = != < <= > >= with k, M, ms, s, m, h
   src:10.0.0.0/8 -reason:fin    a prefix; not; src is the end that opened
   path:'... > CLOSE-WAIT[>5s]'  the way an end went, as PATTERN
   zeek:S* missing>0             wildcards
   rst                           a bare word is searched for in all text
   state=time-wait               certainly; `state:` also where it may be
-fields: state was path age duration start role ip src dst port sport dport id closed_by
-  reason complete midstream segments octets retransmissions missing zero_windows findings
-  zeek history completeness
+fields: state was path age duration start role ip src dst port sport dport id
+  closed_by reason complete midstream segments octets retransmissions missing
+  zero_windows findings zeek history completeness
 patterns: A > B, `...` any states, (A | B), A?, A[>5s]; never A
-  --expect 'port:443 active: ... > TIME-WAIT' --expect 'both: never CLOSE-WAIT[>5s]'"""
+  --expect 'port:443 active: ... > TIME-WAIT' --expect 'both: never CLOSING'"""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """How an output refuses what is written to it once it is open."""
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # it was closed before we were started
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - it stays
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(_with_values(sys.argv[1:] if argv is None else argv))
         command: Callable[[argparse.Namespace], int] = arguments.command
         status = command(arguments)
         sys.stdout.flush()
@@ -78,6 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
     return status
+
+
+def _with_values(argv: Sequence[str]) -> list[str]:
+    """A filter may begin with ``-`` (not), which argparse takes for an option of its own."""
+    joined: list[str] = []
+    for text in argv:
+        if joined and joined[-1] in ("--filter", "--expect"):
+            joined[-1] += f"={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 class _Stopped(KeyboardInterrupt):
@@ -272,8 +283,8 @@ def _parser() -> argparse.ArgumentParser:
         "replay",
         help="show a capture, or a recording (--jsonl) again",
         description="Shows both ends' states from captures (pcap and pcapng, also packed with\n"
-        "gzip or zstd) and from recordings. Several captures are one, in order of time. A few\n"
-        "connections are drawn as a ladder, of many it is counted which went which way.",
+        "gzip or zstd) and from recordings. Several captures are one, in order of time.\n"
+        "A few connections are drawn as a ladder; many are counted by the way they went.",
         epilog=f"{_FILTER_HELP}\n\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -6,8 +6,9 @@ it, and what is known until then is shown. Must not conclude or draw.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from tcpwatch.outputs import LADDERS_AT_MOST, SEGMENTS_AT_MOST, Outputs, Setting
 from tcpwatch.replayed import add_evidence, counted
 from tcpwatch.replaying import Captures, Source, record_of
 from tcpwatch.sifting import Sifted, sift
+from tcpwatch.views.sifted import first_cases
 
 if TYPE_CHECKING:
     from tcpwatch.sources.capture.batch import Batch
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _SORTED_AT_MOST: Final = 100_000
 """Connections that are put in order of number; more come in the order in which they were over."""
 _EVERY: Final = 1 << 62
+_PATIENCE_S: Final = 0.5  # before a bar is worth its place
 
 
 def replay_captures(
@@ -87,11 +90,13 @@ def _show(
         recording = captures.recording(only, until_ns=record.end_ns)
         outputs.replay(index, replace(recording, record=record), sifted)
         return
-    wrong = {row.id.four_tuple for tally in sifted.tallies for row, _ in tally.wrong}
-    if wrong and not settings.silent:
-        recording = captures.recording(wrong, until_ns=record.end_ns)
-        _, tracker = tracker_of(recording)
-        add_evidence(sifted, record, tracker, recording.events)
+    if not settings.silent:
+        shown = [case for tally in sifted.tallies for case in first_cases(tally.wrong.values())]
+        if shown:
+            only = {case.row.id.four_tuple for case in shown}
+            recording = captures.recording(only, until_ns=record.end_ns)
+            _, tracker = tracker_of(recording)
+            add_evidence(shown, record, tracker, recording.events)
     outputs.counted(index, counted(record, sifted))
 
 
@@ -125,10 +130,26 @@ def _rows(batches: Sequence[Batch]) -> Iterable[Row]:
 
 @contextmanager
 def _shown_progress(settings: Settings) -> Iterator[Callable[[Progress], None] | None]:
-    """A bar on a terminal's standard error, which is gone when the reading is over."""
+    """A bar on a terminal's standard error, once it has taken a while; gone when it is over."""
     if not settings.progress or settings.quiet:
         yield None
         return
+    with ExitStack() as stack:
+        began_s = time.monotonic()
+        shown: Callable[[Progress], None] | None = None
+
+        def tell(progress: Progress) -> None:
+            nonlocal shown
+            if shown is None and time.monotonic() - began_s > _PATIENCE_S:
+                shown = stack.enter_context(_bar(settings))
+            if shown is not None:
+                shown(progress)
+
+        yield tell
+
+
+@contextmanager
+def _bar(settings: Settings) -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -144,12 +165,7 @@ def _shown_progress(settings: Settings) -> Iterator[Callable[[Progress], None] |
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None, segments=0)
 
-        def tell(progress: Progress) -> None:
-            bar.update(
-                task,
-                completed=progress.octets,
-                total=progress.total,
-                segments=progress.segments,
-            )
+        def tell(so_far: Progress) -> None:
+            bar.update(task, completed=so_far.octets, total=so_far.total, segments=so_far.segments)
 
         yield tell

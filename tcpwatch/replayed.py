@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tcpwatch.machine.pattern import Pattern
 from tcpwatch.machine.row_fields import RowSubject
 from tcpwatch.machine.rows import Row, row_of
 from tcpwatch.machine.tracker import Tracker
@@ -16,7 +17,7 @@ from tcpwatch.machine.verdict import Answer, Court, judge
 from tcpwatch.model.events import Event
 from tcpwatch.model.identity import ConnectionId
 from tcpwatch.model.timeline import CAPTURE, Connection, Happening, Judged, RunRecord, Timeline
-from tcpwatch.sifting import Sifted, Wish, sift
+from tcpwatch.sifting import Case, Sifted, Wish, sift
 from tcpwatch.views.sifted import selection
 
 
@@ -80,28 +81,29 @@ def _unselected(judged: Judged, sifted: Sifted) -> Judged:
 
 def told_selection(record: RunRecord, sifted: Sifted) -> RunRecord:
     """The record, which says what was selected of the whole."""
-    told = selection(str(sifted.wish.selects), sifted.seen, sifted.census.connections)
-    return replace(record, claim=f"{record.claim}; {told}") if told else record
+    selects, chosen = str(sifted.wish.selects), sifted.census.connections
+    told = selection(selects, sifted.seen, chosen)
+    if not told:
+        return record
+    lab = {**record.lab, "filter": selects, "seen": sifted.seen, "selected": chosen}
+    return replace(record, claim=f"{record.claim.rstrip('.')}; {told}", lab=lab)
 
 
 def add_evidence(
-    sifted: Sifted, record: RunRecord, tracker: Tracker, events: Iterable[Event]
+    cases: Iterable[Case], record: RunRecord, tracker: Tracker, events: Iterable[Event]
 ) -> None:
-    """Finds the failures that are to be shown again, with all their evidence: from their events."""
-    rows = {row.id: row.number for tally in sifted.tallies for row, _ in tally.wrong}
+    """Explains the failures that are shown anew, with all their evidence: from their events."""
+    numbers = {case.row.id: case.row.number for case in cases}
     happenings = [tracker.feed(event) for event in events]
-    _, timeline = _chosen(happenings, tracker.timeline(record.end_ns), rows, whole=False)
+    _, timeline = _chosen(happenings, tracker.timeline(record.end_ns), numbers, whole=False)
     court = Court(record, timeline.end_ns)
-    known = {one.number: one for one in timeline.connections}
-    for tally in sifted.tallies:
-        for index, (row, answer) in enumerate(tally.wrong):
-            role = answer.expectation.endpoint.partition(" ")[0]
-            ends = known[row.number].endpoints if row.number in known else ()
-            for end in ends:
-                if end.role == role:
-                    again = court.answer(answer.expectation.endpoint, tally.demand.pattern, end)
-                    if again.expectation.met is answer.expectation.met:
-                        tally.wrong[index] = (row, _asked(again, tally.demand.text))
+    ends = {(f"{e.role} {c.number}"): e for c in timeline.connections for e in c.endpoints}
+    for case in cases:
+        told = case.answer.expectation
+        if told.endpoint in ends:
+            again = court.answer(told.endpoint, Pattern(told.pattern), ends[told.endpoint])
+            if again.expectation.met is told.met:
+                case.answer = _asked(again, told.asked)
 
 
 def _answers(sifted: Sifted, timeline: Timeline, record: RunRecord) -> Iterator[Answer]:

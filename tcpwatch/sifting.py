@@ -19,10 +19,10 @@ from tcpwatch.machine.oddity import Oddity, oddities, weight
 from tcpwatch.machine.row_fields import A_CAPTURE, CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import Course, Row
 from tcpwatch.machine.verdict import Answer, Court
-from tcpwatch.model.timeline import Endpoint, Expectation, RunRecord
+from tcpwatch.model.timeline import Belief, Endpoint, Expectation, RunRecord
 
-EXPLAINED_AT_MOST: Final = 3
-"""Of each demand: so many failures are shown with their evidence, and so many doubts."""
+WAYS_AT_MOST: Final = 50
+"""Of each demand: so many ways that were not as demanded are kept apart, and so many doubtful."""
 
 EVERYTHING: Final = And(())
 
@@ -53,16 +53,28 @@ def wish_of(selects: str | None, demands: Iterable[str], top: int | None) -> Wis
         raise PlacedError(str(error), error.text, error.column, ExitCode.USAGE) from None
 
 
+Path = tuple[Belief, ...]
+
+
+@dataclass(slots=True)
+class Case:
+    """An end that did not go as demanded, or perhaps not; ``count`` went that way, it was first."""
+
+    row: Row
+    answer: Answer
+    count: int = 1
+
+
 @dataclass(slots=True)
 class Tally:
-    """How the connections that a demand is about went; the first few of those that did not so."""
+    """How the ends that a demand is about went. Those that did not so are told by their way."""
 
     demand: Demand
     met: int = 0
     unmet: int = 0
     doubtful: int = 0
-    wrong: list[tuple[Row, Answer]] = field(default_factory=list)
-    unsure: list[tuple[Row, Answer]] = field(default_factory=list)
+    wrong: dict[Path, Case] = field(default_factory=dict)
+    unsure: dict[Path, Case] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -71,7 +83,7 @@ class Tally:
     @property
     def answers(self) -> Iterator[Answer]:
         """Enough of them for the verdict."""
-        yield from (answer for _, answer in (*self.wrong, *self.unsure))
+        yield from (case.answer for case in (*self.wrong.values(), *self.unsure.values()))
         pattern, text = self.demand.pattern.text, self.demand.text
         if self.met:
             yield Answer(Expectation(self.demand.role, pattern, met=True, asked=text))
@@ -140,50 +152,42 @@ class _Judge:
         self._tally = tally
         self._court = court
         # Without a bound on time, connections of one course go one way.
-        self._known: dict[tuple[Course, int], bool | None] | None = (
-            None if "[" in tally.demand.pattern.text else {}
-        )
+        self._by_course = "[" not in tally.demand.pattern.text
+        self._known: dict[tuple[Course, int], bool | None] = {}
 
     def hear(self, row: Row, subject: RowSubject) -> None:
         demand = self._tally.demand
-        if not demand.selects.matches(subject):
-            return
-        for place, end in enumerate(row.course.ends):
-            if demand.is_about(end.role):
-                self._hear_end(row, place)
+        if demand.selects.matches(subject):
+            for place, end in enumerate(row.course.ends):
+                if demand.is_about(end.role):
+                    self._hear_end(row, place)
 
     def _hear_end(self, row: Row, place: int) -> None:
-        known = self._known
-        if known is not None and (row.course, place) in known:
-            met = known[row.course, place]
-            kept = {True: 0, False: len(self._tally.wrong), None: len(self._tally.unsure)}[met]
-            if met or kept >= EXPLAINED_AT_MOST:
-                self._count(met)
-                return
-        answer = self._answer(row, row.endpoints[place])
-        met = answer.expectation.met
-        if known is not None:
-            known[row.course, place] = met
-        self._count(met)
-        kept_here = {False: self._tally.wrong, None: self._tally.unsure}.get(met)
-        if kept_here is not None and len(kept_here) < EXPLAINED_AT_MOST:
-            kept_here.append((row, answer))
+        tally, path = self._tally, row.course.ends[place].path
+        known = (row.course, place) in self._known
+        if known:
+            met = self._known[row.course, place]
+        else:
+            endpoint = row.endpoints[place]
+            met = self._answer(row, endpoint, explained=False).expectation.met
+            if self._by_course:
+                self._known[row.course, place] = met
+        if met:
+            tally.met += 1
+            return
+        tally.unmet += met is False
+        tally.doubtful += met is None
+        cases = tally.unsure if met is None else tally.wrong
+        if path in cases:
+            cases[path].count += 1
+        elif len(cases) < WAYS_AT_MOST:
+            cases[path] = Case(row, self._answer(row, row.endpoints[place], explained=True))
 
-    def _answer(self, row: Row, endpoint: Endpoint) -> Answer:
+    def _answer(self, row: Row, endpoint: Endpoint, *, explained: bool) -> Answer:
         demand = self._tally.demand
-        explained = len(self._tally.wrong) < EXPLAINED_AT_MOST
         key = f"{endpoint.role} {row.number}"
         answer = self._court.answer(key, demand.pattern, endpoint, explained=explained)
         return replace(answer, expectation=replace(answer.expectation, asked=demand.text))
-
-    def _count(self, met: bool | None) -> None:  # noqa: FBT001 - a verdict in three values
-        match met:
-            case True:
-                self._tally.met += 1
-            case False:
-                self._tally.unmet += 1
-            case None:
-                self._tally.doubtful += 1
 
 
 class _Oddest:

@@ -53,11 +53,12 @@ def parse_demand(
         )
     try:
         selects = parse_filter(text[: found.start()], source=source, has=has)
-        pattern = Pattern(text[found.end() :])
+        pattern = Pattern(text[found.end() :].strip())
     except FilterError as error:
         raise DemandError(text, error.column, error.problem) from None
     except PatternError as error:
-        raise DemandError(text, found.end() + error.column, error.problem) from None
+        blanks = len(text[found.end() :]) - len(text[found.end() :].lstrip())
+        raise DemandError(text, found.end() + blanks + error.column, error.problem) from None
     return Demand(text, selects, found[1].lower(), pattern)
 
 

@@ -177,7 +177,7 @@ class Court:
             return met, ""
         if self._cut_short and pattern.agrees_up_to(path) == len(path):
             return None, "it was as expected as far as it went"
-        if self._goes_on and pattern.match(_going_on(path)) is not False:
+        if self._goes_on and _may_still(pattern, path):
             return None, "the capture ends before that is settled"
         if pattern.match(_with_unseen(path, self._attending)) is not False:
             alone = " and ".join(f"the {name}" for name in sorted(self._attending))
@@ -197,18 +197,30 @@ def _summary(expectation: Expectation, endpoint: Endpoint) -> str:
 _compiled = lru_cache(256)(Pattern)
 
 
-def _going_on(path: tuple[PathElement, ...]) -> tuple[PathElement, ...]:
-    """The path with what may have followed once nobody was looking: an end is not yet closed."""
-    later, ahead = set[TcpState](), set(path[-1].states)
-    while ahead:
-        state = ahead.pop()
-        if state in _ITS_END and len(path) > 1:
-            continue  # what follows is another connection, as it is where TIME-WAIT is reopened
-        found = {after for before, after in edges() if before is state} - later
-        found -= {TcpState.SYN_RECEIVED} if state is TcpState.TIME_WAIT else set()
-        later |= found
-        ahead |= found
-    return (*path, PathElement(frozenset(later), ended=False, gap_before=True, perhaps=True))
+def _may_still(pattern: Pattern, path: tuple[PathElement, ...]) -> bool:
+    """Whether the end may have gone on so once nobody was looking."""
+    alone = len(path) == 1  # LISTEN and CLOSED are where it has yet to begin
+    ways = {way for state in path[-1].states for way in _continuations(state, anew=alone)}
+    return any(
+        pattern.match((*path, *(PathElement(frozenset({s}), ended=False) for s in way)))
+        is not False
+        for way in ways
+    )
+
+
+@lru_cache(64)
+def _continuations(state: TcpState, *, anew: bool) -> tuple[tuple[TcpState, ...], ...]:
+    """Every way on from there, to wherever; but not into another connection."""
+    if state in _ITS_END and not anew:
+        return ()
+    after = {then for before, then in edges() if before is state}
+    if state is TcpState.TIME_WAIT:
+        after.discard(TcpState.SYN_RECEIVED)  # reopened: another connection
+    return tuple(
+        (then, *way)
+        for then in sorted(after, key=str)
+        for way in ((), *_continuations(then, anew=False))
+    )
 
 
 def _with_unseen(

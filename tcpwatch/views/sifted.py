@@ -6,8 +6,8 @@ they were found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from tcpwatch.machine.expecting import Demand
 from tcpwatch.machine.oddity import Oddity
@@ -18,6 +18,23 @@ from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
 from tcpwatch.views.paths import counted, duration, path_words
 from tcpwatch.views.summary import Lines, explanation_lines
 from tcpwatch.views.wording import Wording
+
+CASES_AT_MOST: Final = 3
+"""Ways that are shown of those that were not as a demand had it, and of those that may not be."""
+
+
+class Case(Protocol):
+    """An end that did not go as demanded, the first of those that went its way."""
+
+    @property
+    def row(self) -> Row: ...
+    @property
+    def answer(self) -> Answer: ...
+    @property
+    def count(self) -> int: ...
+
+
+_Case = TypeVar("_Case", bound=Case)
 
 
 class Counted(Protocol):
@@ -32,9 +49,14 @@ class Counted(Protocol):
     @property
     def doubtful(self) -> int: ...
     @property
-    def wrong(self) -> Sequence[tuple[Row, Answer]]: ...
+    def wrong(self) -> Mapping[Any, Case]: ...
     @property
-    def unsure(self) -> Sequence[tuple[Row, Answer]]: ...
+    def unsure(self) -> Mapping[Any, Case]: ...
+
+
+def first_cases(cases: Iterable[_Case]) -> list[_Case]:
+    """Those that are shown: of the most frequent ways."""
+    return sorted(cases, key=lambda case: (-case.count, case.row.number))[:CASES_AT_MOST]
 
 
 def selection(selects: str, seen: int, chosen: int) -> str:
@@ -70,14 +92,16 @@ def demand_lines(tallies: Sequence[Counted], width: int, wording: Wording) -> Li
         lines += [[]] if lines else []
         lines += wrap(words(wording.safe(tally.demand.text), BOLD), width, 2)
         lines += _indented(_counts(tally), 2, width)
-        for label, count, shown in (
+        for label, count, cases in (
             ("NOT as expected", tally.unmet, tally.wrong),
             ("cannot be told", tally.doubtful, tally.unsure),
         ):
-            for row, answer in shown:
-                lines += _answered(row, answer, label, width, wording)
-            if count > len(shown):
-                lines.append([Span(f"  and {count - len(shown):,} more: {label}", DIM)])
+            shown = first_cases(cases.values())
+            for case in shown:
+                lines += _answered(case, label, width, wording)
+            rest = count - sum(case.count for case in shown)
+            if rest:
+                lines.append([Span(f"  and {rest:,} that went other ways: {label}", DIM)])
     return lines
 
 
@@ -99,20 +123,27 @@ def _counts(tally: Counted) -> list[Word]:
     return found
 
 
-def _answered(row: Row, answer: Answer, label: str, width: int, wording: Wording) -> Lines:
-    expectation = answer.expectation
-    style = BAD if expectation.met is False else WARN
+def _answered(case: Case, label: str, width: int, wording: Wording) -> Lines:
+    expectation, row = case.answer.expectation, case.row
     role = expectation.endpoint.partition(" ")[0]
-    said = [*_name(row, wording), (Span(wording.safe(role), BOLD), Span(" ")), *words(label, style)]
+    style = BAD if expectation.met is False else WARN
+    others = f", and {case.count - 1:,} more that went this way" if case.count > 1 else ""
+    said = [*_name(row, wording), (Span(wording.safe(role), BOLD), Span(" "))]
+    said += words(f"{label}{others}", style)
     if expectation.met is False:
         said.append((Span("(- expected, + witnessed)", DIM),))
     lines = _indented(said, 2, width)
     if expectation.met is False:
         return [*lines, *explanation_lines(expectation, wording, width)]
-    reason = wording.safe(expectation.explanation or answer.reason)
+    reason = expectation.explanation or f"that may be so, or not{_gaps(case.answer)}"
     ways = [end.path for end in row.course.ends if end.role == role]
     went = _indented(path_words(ways[0], wording), 4, width) if ways else []
-    return [*lines, *went, *_indented(words(reason, DIM), 4, width)]
+    return [*lines, *went, *_indented(words(wording.safe(reason), DIM), 4, width)]
+
+
+def _gaps(answer: Answer) -> str:
+    """What the reason says beyond path and pattern."""
+    return answer.reason.rpartition(answer.expectation.pattern)[2]
 
 
 def _named(row: Row, width: int, wording: Wording) -> Lines:

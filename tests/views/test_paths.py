@@ -68,7 +68,7 @@ def test_the_most_frequent_way_comes_first() -> None:
             > TIME-WAIT
           passive  LISTEN > SYN-RECEIVED > ESTABLISHED > CLOSE-WAIT > LAST-ACK
             > LAST-ACK or CLOSED
-          7 ms to 7 ms, median 7 ms; e.g. #1 10.0.0.1:40000 > 10.0.0.2:80
+          7 ms each; e.g. #1 10.0.0.1:40000 > 10.0.0.2:80
 1  14.3 % active  CLOSED > SYN-SENT > ESTABLISHED > ESTABLISHED or CLOSED
           passive  LISTEN > SYN-RECEIVED > ESTABLISHED > CLOSED
           5 ms; e.g. #4 10.0.0.1:40003 > 10.0.0.2:80
