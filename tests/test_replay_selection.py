@@ -104,7 +104,7 @@ def test_the_ladder_of_one_connection_among_many(replay: Call) -> None:
     assert (done.status, done.err) == (0, "")
     assert "1 of 14 connections selected by port:40003 ms active" in " ".join(done.out.split())
     assert "active 10.0.0.1:40003" in done.out
-    assert "  ESTABLISHED > FIN-WAIT-1 ─ FA 6:6(0) ack 1 ───▶ ESTABLISHED > CLOSE-WAIT" in done.out
+    assert " ESTABLISHED > FIN-WAIT-1 ─ FA 6:6(0) ack 1 ───▶ ESTABLISHED > CLOSE-WAIT" in done.out
 
 
 def test_what_is_left_keeps_its_number_and_its_time(replay: Call) -> None:
@@ -385,3 +385,11 @@ tcpwatch: bad filter at column 16: 'close-wiat' is not a TCP state; did you mean
     hostile = replay("nowhere", "--expect", "'\x1b[2J' port:80 activ: ...")
     assert "\x1b" not in hostile.err
     assert hostile.err.endswith("\n  '\\x1b[2J' port:80 activ: ...\n" + " " * 30 + "^\n")
+
+
+def test_columns_are_counted_as_rows_are(replay: Call) -> None:
+    whole = replay("many.pcap", "--summary").out
+    selected = replay("many.pcap", "--summary", "--filter", "port:*").out
+    assert whole.partition("\n\n")[2] == selected.partition("\n\n")[2]
+    assert "11  78.6 % closed by FIN (11 first by the active end)" in whole
+    assert "3 retransmissions in 2 connections" in whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Final
@@ -86,17 +86,20 @@ class Census:
         )
         self.segments += sum(row.segments)
         self.aged += row.aged
-        for some, pair in (
-            (self.retransmitted, row.retransmissions),
-            (self.missing, row.missing),
-            (self.zero_windows, row.zero_windows),
+        for some, pair in zip(
+            self.somes, (row.retransmissions, row.missing, row.zero_windows), strict=True
         ):
             some.add(sum(pair), int(any(pair)))
+
+    @property
+    def somes(self) -> tuple[Some, Some, Some]:
+        """What is counted of segments: retransmissions, what is missing, zero windows."""
+        return self.retransmitted, self.missing, self.zero_windows
 
     def add_course(
         self,
         course: Course,
-        lasted_ns: list[int],
+        lasted_ns: Sequence[int],
         example: Callable[[], Example],
         numbers: Iterable[int],
     ) -> None:
