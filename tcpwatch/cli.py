@@ -314,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
 
     coverage = commands.add_parser(
         "coverage",
-        help="what of the machine the scenarios, or recordings, exercise",
+        help="what of the machine the scenarios, recordings or captures exercise",
         description="Which arrows of TCP's state machine were exercised: the figure of RFC 9293,\n"
         "and a table. Without FILE it plays every scenario, and waits a minute for one\n"
         "TIME-WAIT to end.",
@@ -323,7 +323,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     coverage.add_argument(
-        "file", nargs="*", metavar="FILE", help="a recording (--jsonl), or - for stdin"
+        "file", nargs="*", metavar="FILE", help="a recording, a capture, or - for stdin"
     )
     coverage.add_argument("--json", metavar="FILE", help="the result, one object (FILE may be -)")
     coverage.add_argument("--markdown", metavar="FILE", help="the table as the README has it")

@@ -31,6 +31,7 @@ _LEGEND = (
 )
 _WIDE = 72  # columns: room for all of the table
 _BY, _TO = 12, 14  # columns of the table
+_MOST_UNTOLD = 20
 _NAMED = 2  # scenarios of an arrow in the README
 
 
@@ -48,7 +49,10 @@ def coverage_lines(coverage: Coverage, runs: Sequence[str], width: int) -> Lines
         lines += [line for one in coverage.unreachable for line in _barred(one.arrow, width)]
     if coverage.untold:
         lines += [[], [Span("which arrow it was cannot be told", BOLD)]]
-        lines += [line for sighting in coverage.untold for line in _untold(sighting, width)]
+        told = coverage.untold[:_MOST_UNTOLD]
+        lines += [line for sighting in told for line in _untold(sighting, width)]
+        if rest := len(coverage.untold) - len(told):
+            lines += [[Span(f"  and {rest:,} more, in --json", DIM)]]
     return [*lines, [], *_totals(coverage, width)]
 
 
