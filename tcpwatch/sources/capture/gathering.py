@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from tcpwatch.machine.shapes import SILENT_NS
 from tcpwatch.sources.capture.batch import Batch
 from tcpwatch.sources.capture.columns import (
     ACK,
@@ -39,6 +40,7 @@ from tcpwatch.sources.capture.thinning import LONG, Retold, thinned
 
 _ODD: Final = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _S32: Final = np.uint64(32)
+_MOST_TRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,7 @@ class Gatherer:
         pieces, last = self._apart(tuples)
         records = self._recorded(pieces, met, fresh)
         if not last.all():
-            told = records[~last]
-            yield self._given(self._thinned(_chosen(pieces, ~last), told), told, now_ns)
+            self._store_ended(_chosen(pieces, ~last), records[~last])
             pieces, records = _chosen(pieces, last), records[last]
         pieces = self._thinned(pieces, records)
         self._store(pieces, records, keys[order[starts]].tolist())
@@ -175,20 +176,25 @@ class Gatherer:
     def _apart(self, tuples: Tuples) -> tuple[Tuples, Bools]:
         """Each connection of a tuple's by itself; and which is its tuple's last."""
         again = _may_begin_anew(tuples)
-        while True:
-            starts = np.union1d(tuples.starts, again)
-            pieces = tuples if not len(again) else Tuples(tuples.segments, starts)
-            last = np.ones(len(starts), np.bool_)
+        for _ in range(_MOST_TRIES):
             if not len(again):
-                return pieces, last
+                break
+            starts = np.union1d(tuples.starts, again)
+            pieces = Tuples(tuples.segments, starts)
             behind = np.searchsorted(starts, again)
-            last[behind - 1] = False
             before = _chosen(pieces, behind - 1)
             ways = tuples.segments.source[again] == before.segments.source[before.starts]
             anew = self._courses.may_begin_again(before, ways)
             if anew.all():
+                last = np.ones(len(starts), np.bool_)
+                last[behind - 1] = False
                 return pieces, last
-            again = again[anew]
+            # What comes after one that does not begin anew must be looked at once more.
+            of = np.searchsorted(tuples.starts, again, side="right")
+            refused = np.flatnonzero(~anew)
+            _, first = np.unique(of[refused], return_index=True)
+            again = np.delete(again, refused[first])
+        return tuples, np.ones(len(tuples.starts), np.bool_)
 
     def _recorded(self, pieces: Tuples, met: Int64s, fresh: Int64s) -> Int64s:
         """The record of each piece: those that begin here get their number in order of time."""
@@ -246,6 +252,15 @@ class Gatherer:
 
     # ------------------------------------------------------------------ what is silent
 
+    def _store_ended(self, tuples: Tuples, records: Int64s) -> None:
+        """Those whose tuple is another's now: only their silence is waited for."""
+        tuples = self._thinned(tuples, records)
+        last_ns = tuples.segments.t_ns[tuples.starts + tuples.counts - 1]
+        self._serial += 1
+        over = np.ones(len(records), np.bool_)
+        keys = [-1] * len(records)
+        self._chunks[self._serial] = _Chunk(tuples, records, keys, last_ns + SILENT_NS, over)
+
     def _store(self, tuples: Tuples, records: Int64s, keys: list[int]) -> None:
         segments, starts = tuples.segments, tuples.starts
         over = _is_over(tuples)
@@ -276,7 +291,7 @@ class Gatherer:
     def _taken(self, serial: int, due: Bools, now_ns: int) -> Batch:
         chunk = self._chunks[serial]
         for place in np.flatnonzero(due).tolist():
-            del self._stored[chunk.keys[place]]
+            self._stored.pop(chunk.keys[place], None)
         batch = self._given_of(chunk, due, now_ns, aged=True)
         chunk.there &= ~due
         if not chunk.there.any():
@@ -371,7 +386,11 @@ def _may_begin_anew(tuples: Tuples) -> Int64s:
     for row, begin in zip(syns.tolist(), tuples.starts[of].tolist(), strict=True):
         before = begin + np.flatnonzero(segments.source[begin:row] == segments.source[row])
         asked = before[(flags[before] & SYN) != 0]
-        if len(before) and (not len(asked) or segments.seq[asked[-1]] != segments.seq[row]):
+        if not len(before):
+            continue
+        # Of one that was met in midstream the number before its first is taken for its SYN's.
+        begun = int(segments.seq[asked[-1]]) if len(asked) else int(segments.seq[before[0]]) - 1
+        if (int(segments.seq[row]) - begun) % (1 << 32):
             found.append(row)
     return np.array(found, np.int64)
 

@@ -26,6 +26,7 @@ _HEAD, _AGAIN, _TAIL = 16, 4, 16  # of a run of segments that change nothing, so
 _LEAST: Final = 16
 _STRIDE: Final = 4096  # of data one is kept so often, lest numbers lie too far apart
 _LARGEST: Final = 1 << 28
+_FAR: Final = 1 << 26
 _PAUSE_NS: Final = 60_000_000_000
 _NEAR_POWER: Final = 4096  # more than are ever kept
 
@@ -107,6 +108,14 @@ def _middle(tuples: Tuples) -> Bools:
     begun = np.repeat((flags[tuples.starts] & SYN) == 0, tuples.counts)
     neutral = plain & (tuples.ahead <= 0) & (tuples.ack_ahead <= 0) & (tuples.within | begun)
     neutral &= segments.ack != 0
+    # Nor are numbers that go back: they may be another connection's, whose SYN was not seen.
+    forth, back = (tuples.highest_ack(of_first=way) for way in (True, False))
+    neutral &= tuples.other == np.where(tuples.out, back, forth)
+    neutral &= (tuples.ahead == 0) | (tuples.ahead + tuples.length <= 0)
+    # What is no part of the opening, or far away, may be another connection's on the same tuple.
+    strange = ((flags & SYN) != 0) & ((tuples.own != 0) | (tuples.ahead < -1))
+    strange |= ((flags & RST) != 0) | (np.abs(tuples.ahead) > _FAR)
+    neutral &= ~np.repeat(np.logical_or.reduceat(strange, tuples.starts), tuples.counts)
     place = np.arange(count)
     edge = np.empty(count, np.bool_)
     edge[1:] = neutral[1:] != neutral[:-1]
@@ -125,8 +134,9 @@ def _is_acked(tuples: Tuples, places: Int64s, begins: Int64s, run_of: Int64s) ->
     after = places[np.append(begins[1:], len(places)) - 1]
     out, end = tuples.out[places], tuples.end[places]
     forth, back = (tuples.highest_ack(of_first=way)[after][run_of] for way in (True, False))
-    acked: Bools = end <= np.where(out, forth, back)
-    return acked & (tuples.segments.payload[places] > 0)
+    acked: Bools = np.less_equal(end, np.where(out, forth, back))
+    acked &= tuples.segments.payload[places] > 0
+    return acked
 
 
 def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bools:

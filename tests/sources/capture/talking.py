@@ -1,0 +1,162 @@
+"""Connections as captures show them: well-behaved, and then lossy, torn, reused or strange.
+
+Owns: how such a one is made of random choices. Its segments need not make sense; both ways of
+reading must make the same of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import NamedTuple
+
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+_LENGTHS = (1, 2, 3, 100, 300, 400, 535, 536, 700, 1448, 9000)
+_WRAP = 1 << 32
+
+
+class Said(NamedTuple):
+    """A segment; ``out``: the client sent it. ``pause_ns`` is how long after the one before."""
+
+    pause_ns: int
+    out: bool
+    flags: int
+    seq: int
+    ack: int
+    window: int
+    shift: int
+    payload: int
+
+
+class _Talk:
+    def __init__(self, random: Random, windows: tuple[int, ...], shift: int) -> None:
+        self.random, self.windows, self.shift = random, windows, shift
+        self.next = [random.choice((5, _WRAP - 400, random.randrange(_WRAP))) for _ in range(2)]
+        self.has = [0, 0]  # of the other's octets, as far as it says so
+        self.said: list[Said] = []
+
+    def say(self, end: int, flags: int, payload: int = 0, *, late: int = 0) -> None:
+        """``late``: how much less than it has it acknowledges."""
+        random = self.random
+        pauses = (0, 1000, 1000, 50_000, 2_000_000)
+        pause = (
+            random.choice(pauses) if random.random() < 0.99 else random.choice((4, 6, 70)) * 10**9
+        )
+        ack = (self.has[end] - late) % _WRAP if flags & ACK else 0
+        window = random.choice(self.windows)
+        shift = self.shift if flags & SYN else -1
+        seq = self.next[end] % _WRAP
+        self.said.append(Said(pause, end == 0, flags, seq, ack, window, shift, payload))
+        self.next[end] += payload + bool(flags & SYN) + bool(flags & FIN)
+
+    def hear(self, end: int) -> None:
+        self.has[end] = self.next[1 - end]
+
+
+def talk(random: Random, most: int = 12) -> list[Said]:
+    """One connection, all of it as it should be."""
+    windows = random.choice(((65_535,), (501, 502), (64_240, 29_200), (2000,)))
+    it = _Talk(random, windows, random.choice((-1, 7, 7)))
+    _open(it)
+    for _ in range(random.randrange(most)):
+        _exchange(it)
+    _close(it)
+    return it.said
+
+
+def _open(it: _Talk) -> None:
+    if it.random.random() < 0.15:  # it had begun before
+        it.has = list(reversed(it.next))
+        return
+    it.say(0, SYN)
+    if it.random.random() < 0.1:
+        return
+    it.hear(1)
+    it.say(1, SYN | ACK)
+    it.hear(0)
+    if it.random.random() < 0.9:
+        it.say(0, ACK)
+
+
+def _exchange(it: _Talk) -> None:
+    random = it.random
+    end = random.randrange(2)
+    for _ in range(random.choice((1, 1, 2, 5))):
+        it.say(end, ACK | PSH, random.choice(_LENGTHS))
+        if random.random() < 0.4:
+            it.hear(1 - end)
+            it.say(1 - end, ACK)
+    if random.random() < 0.8:
+        it.hear(1 - end)
+        if random.random() < 0.5:
+            it.say(1 - end, ACK)
+
+
+def _close(it: _Talk) -> None:
+    random = it.random
+    how, end = random.random(), random.randrange(2)
+    if how < 0.2:
+        return
+    if how < 0.35:
+        it.say(end, random.choice((RST, RST | ACK)))
+        return
+    it.say(end, FIN | ACK, random.choice((0, 0, 200)))
+    if how < 0.45:
+        return
+    if how < 0.8:
+        it.hear(1 - end)
+        if random.random() < 0.5:
+            it.say(1 - end, ACK)
+    it.say(1 - end, FIN | ACK)
+    it.hear(1 - end)
+    it.hear(end)
+    for each in (end, 1 - end):
+        if random.random() < 0.8:
+            it.say(each, ACK)
+
+
+def mutated(said: list[Said], random: Random) -> list[Said]:
+    """The same as a bad wire or a bad capture shows it."""
+    said = list(said)
+    for _ in range(random.choice((0, 0, 1, 1, 2, 4))):
+        if not said:
+            break
+        at = random.randrange(len(said))
+        one = said[at]
+        match random.randrange(10):
+            case 0:
+                del said[at]
+            case 1:
+                said.insert(random.randrange(at, min(at + 5, len(said)) + 1), one)
+            case 2 if at + 1 < len(said):
+                said[at], said[at + 1] = said[at + 1], said[at]
+            case 3:
+                said[at] = one._replace(window=0)
+            case 4:
+                probe = one._replace(
+                    seq=(one.seq - 1) % _WRAP, payload=random.randrange(2), flags=ACK
+                )
+                said.insert(at + 1, probe)
+            case 5:
+                said[at] = one._replace(ack=(one.ack + random.choice((-1, 1, 5000))) % _WRAP)
+            case 6:
+                reset = random.choice((RST, RST | ACK))
+                said.insert(at + 1, one._replace(flags=reset, payload=0, shift=-1))
+            case 7:
+                said = said[at:]
+            case 8:
+                said[at] = one._replace(payload=one.payload + random.choice((1, 1448)))
+            case _:
+                anew = one._replace(flags=SYN, seq=random.randrange(_WRAP), ack=0, payload=0)
+                said.insert(at + 1, anew)
+    return said
+
+
+def talks(seed: int, most: int = 12) -> Iterator[list[Said]]:
+    """Several for one tuple, one behind the other: mostly it is one."""
+    random = Random(seed)  # noqa: S311 - the same for the same seed
+    while True:
+        said: list[Said] = []
+        for _ in range(random.choice((1, 1, 1, 1, 2, 3))):
+            said += talk(random, most)
+        yield mutated(said, random) if random.random() < 0.6 else said

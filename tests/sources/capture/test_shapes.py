@@ -1,0 +1,103 @@
+"""Connections of one shape go the same way: the columns against the machine, on made-up ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcpwatch.machine.rows import Row, row_of
+from tcpwatch.machine.tracker import Tracker
+from tcpwatch.model.events import WIRE, Event, Point, SegmentSeen, Vantage
+from tcpwatch.model.identity import SocketAddress
+from tcpwatch.sources.capture.columns import Ends, Segments
+from tcpwatch.sources.capture.gathering import Gatherer
+from tcpwatch.tcp.segment import WINDOW_SCALE, Flags, Option, Segment
+from tcpwatch.tcp.seq import SeqNumber
+from tests.sources.capture.exactly import FOR_EVER, plain
+from tests.sources.capture.talking import ACK, FIN, PSH, SYN, Said, talks
+
+Timed = tuple[int, int, Said]
+"""When, which tuple's, and the segment."""
+
+
+def in_order(all_said: Sequence[list[Said]], stagger_ns: int) -> list[Timed]:
+    found: list[Timed] = []
+    for which, said in enumerate(all_said):
+        t_ns = which * stagger_ns
+        for one in said:
+            t_ns += one.pause_ns
+            found.append((t_ns, which, one))
+    return sorted(found, key=lambda timed: timed[0])
+
+
+def ends_of(which: int, one: Said) -> tuple[SocketAddress, SocketAddress]:
+    client = SocketAddress("10.0.0.1", 1000 + which)
+    server = SocketAddress("10.0.0.1" if which % 7 == 6 else "10.0.0.2", 80)
+    return (client, server) if one.out else (server, client)
+
+
+def exactly(timed: list[Timed]) -> list[Row]:
+    tracker = Tracker(attending=[WIRE])
+    for n, (t_ns, which, one) in enumerate(timed, 1):
+        segment = Segment(
+            SeqNumber(one.seq),
+            SeqNumber(one.ack) if one.flags & ACK else None,
+            Flags(one.flags),
+            one.window,
+            (Option(WINDOW_SCALE, bytes([one.shift])),) if one.shift >= 0 else (),
+            one.payload,
+        )
+        seen = SegmentSeen(n, Point.MIDWAY, *ends_of(which, one), segment)
+        tracker.feed(Event(n, t_ns, Vantage(WIRE), seen))
+    timeline = tracker.timeline(timed[-1][0])
+    return [row_of(connection, timeline.findings) for connection in timeline.connections]
+
+
+def by_columns(timed: list[Timed], at_once: int) -> list[Row]:
+    ends = Ends()
+    rows = []
+    for t_ns, which, one in timed:
+        source, target = (ends.of(end.ip, end.port) for end in ends_of(which, one))
+        flags = one.flags | (0x400 if which % 7 == 6 and not one.out else 0)
+        local = ends_of(which, one)[0].ip == ends_of(which, one)[1].ip
+        numbers = (one.seq, one.ack, one.flags | local * 0x400, one.window, one.shift, one.payload)
+        rows.append((t_ns, source, target, *numbers))
+        del flags
+    kinds = (np.int64, np.uint64, np.uint64, np.uint32, np.uint32, np.uint16, np.uint16, np.int8)
+    columns = zip(zip(*rows, strict=True), (*kinds, np.uint32), strict=True)
+    segments = Segments(*(np.array(column, kind) for column, kind in columns))
+    gatherer = Gatherer(ends, FOR_EVER, 0)
+    found: list[Row] = []
+    for begin in range(0, len(segments), at_once):
+        for batch in gatherer.add(segments.at(slice(begin, begin + at_once))):
+            found += batch
+    for batch in gatherer.finish(timed[-1][0]):
+        found += batch
+    return sorted(found, key=lambda row: row.number)
+
+
+def differences(timed: list[Timed], at_once: int) -> list[str]:
+    exact, quick = plain(exactly(timed)), plain(by_columns(timed, at_once))
+    found = [] if len(exact) == len(quick) else [f"{len(exact)} rows, and {len(quick)}"]
+    for one, other in zip(exact, quick, strict=False):
+        found += [
+            f"{one['id']}: {key} {one[key]} and {other[key]}"
+            for key in one
+            if one[key] != other[key]
+        ]
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 32),
+    at_once=st.sampled_from((7, 100, 10_000)),
+    stagger_ns=st.sampled_from((0, 100_000)),
+)
+def test_they_go_as_the_machine_says(seed: int, at_once: int, stagger_ns: int) -> None:
+    timed = in_order(list(islice(talks(seed), 8)), stagger_ns)
+    assert not timed or not differences(timed, at_once)
