@@ -1,6 +1,6 @@
 # Works on a machine that has only make and Python 3.11 or newer: everything else goes to .venv.
 # Another interpreter: make test PYTHON=python3.13 (.venv is made anew when its version changes).
-# Some of the tests only: make test PYTEST_ARGS="tests/tcp -k wrap"
+# Some of the tests only: make test PYTEST_ARGS="tests/tcp -k modulo"
 # All of them share the processors; some begin sooner than workers do (add -n 2 where it pays).
 
 PYTHON ?= python3
