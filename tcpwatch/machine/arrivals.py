@@ -46,9 +46,16 @@ def proven_by(
     or makes up for them: what they acknowledged, it does too. ``opening``: the receiver may be one
     that sends neither data nor a FIN before its SYN is acknowledged.
     """
-    for count in range(len(underway), 0, -1):
-        if _shows(answer, underway[count - 1]):
-            return count
+    if answer.ack is None:
+        return _repeated_by(answer, underway) if answer.rst else 0
+    proven = 0
+    for count, each in enumerate(underway, 1):
+        if each.news:  # each of them ends further on
+            if each.segment.seq_end > answer.ack:
+                break
+            proven = count
+    if proven:
+        return proven
     if opening and not answer.syn and (answer.payload_len or answer.fin):
         for count, each in enumerate(underway, 1):
             ack, iss = each.segment.ack, receiver.iss
@@ -57,9 +64,9 @@ def proven_by(
     return 0
 
 
-def _shows(answer: Segment, each: Underway) -> bool:
-    segment = each.segment
-    if answer.ack is not None:
-        return each.news and segment.seq_end <= answer.ack
-    # A RST without ACK repeats the acknowledgement of what it answers (RFC 9293 3.10.7.1).
-    return answer.rst and segment.ack is not None and segment.ack == answer.seq
+def _repeated_by(reset: Segment, underway: Sequence[Underway]) -> int:
+    """A RST without ACK repeats the acknowledgement of what it answers (RFC 9293 3.10.7.1)."""
+    for count in range(len(underway), 0, -1):
+        if underway[count - 1].segment.ack == reset.seq:
+            return count
+    return 0

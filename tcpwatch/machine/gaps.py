@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Reassembly:
-    """``upto``: all before it was seen, or is known to be missing. ``early`` lies beyond it."""
+    """``upto``: all before it was seen, or is known to be missing. ``early`` lies beyond it.
+
+    ``missing`` counts the octets that are.
+    """
 
     upto: int = 1
     early: list[tuple[int, int]] = field(default_factory=list)
+    missing: int = 0
 
     def add(self, start: int, end: int, peer_has: int) -> None:
         """Data were seen. What the peer had already, before, is of no interest."""
@@ -28,7 +32,9 @@ class Reassembly:
         gaps = 0
         while self.upto < upto:
             gaps += 1
-            self.upto = min(self.early[0][0], upto) if self.early else upto
+            following = min(self.early[0][0], upto) if self.early else upto
+            self.missing += following - self.upto
+            self.upto = following
             self._join()
         return gaps
 

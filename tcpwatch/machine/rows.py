@@ -8,11 +8,12 @@ know whether the machine saw each connection itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import pairwise
 
 from tcpwatch.machine.completeness import completeness
+from tcpwatch.machine.gaps import Reassembly
 from tcpwatch.machine.zeek import Unshown, ZeekConnection, zeek_connections
 from tcpwatch.model.identity import ConnectionId
 from tcpwatch.model.timeline import Belief, Connection, Endpoint, Finding, SegmentTrace, Transition
@@ -223,39 +224,28 @@ def missing(seen: Sequence[tuple[int, Segment]]) -> Pair:
         ends[end].add(segment.seq, segment.seg_len)
         if segment.ack is not None:
             ends[1 - end].acknowledge(segment.ack)
-    return ends[0].missing, ends[1].missing
+    return ends[0].space.missing, ends[1].space.missing
 
 
 @dataclass(slots=True)
 class _Seen:
-    """``upto``: all before it was seen or is known to be missing. ``early`` lies beyond it."""
+    """One end's sequence space, in octets from the first number ``base`` that was heard of."""
 
-    missing: int = 0
-    upto: SeqNumber | None = None
-    early: list[tuple[SeqNumber, SeqNumber]] | None = None
+    base: SeqNumber | None = None
+    space: Reassembly = field(default_factory=lambda: Reassembly(upto=0))
 
     def add(self, start: SeqNumber, length: int) -> None:
-        if self.upto is None:
-            self.upto = start
-        if length and start + length > self.upto:
-            self.early = sorted(
-                [*(self.early or ()), (start, start + length)], key=lambda piece: piece[0] - start
-            )
-            self._join(self.upto)
+        place = self._place(start)
+        self.space.add(place, place + length, peer_has=0)
 
     def acknowledge(self, upto: SeqNumber) -> None:
-        if self.upto is None:
-            self.upto = upto
-        while self.upto < upto:
-            begins = min(self.early[0][0], upto, key=lambda n: n - upto) if self.early else upto
-            self.missing += begins - self.upto
-            self._join(begins)
+        self.space.acknowledge(self._place(upto))
 
-    def _join(self, upto: SeqNumber) -> None:
-        while self.early and self.early[0][0] <= upto:
-            _, end = self.early.pop(0)
-            upto = max(upto, end, key=lambda n: n - upto)
-        self.upto = upto
+    def _place(self, number: SeqNumber) -> int:
+        """Numbers wrap around; this does not."""
+        if self.base is None:
+            self.base = number
+        return self.space.upto + (number - (self.base + self.space.upto))
 
 
 def _seen_ns(trace: SegmentTrace) -> int:

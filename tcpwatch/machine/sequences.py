@@ -12,6 +12,7 @@ from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.seq import SeqNumber
 
 _UNKNOWN_WINDOW = 65535
+_MOST_HOLES = 256  # a peer that leaves more is hostile: Linux would have run out of memory for it
 _LEAST_MSS = 536  # RFC 9293 3.7.1: what every end takes
 
 
@@ -151,12 +152,15 @@ class Sequences:
         rcv_fin = end if segment.fin else self.rcv_fin
         rcv_nxt: SeqNumber = self.rcv_nxt
         early = sorted([*self.received, (start, end)], key=lambda piece: piece[0] - start)
-        kept = []
-        for piece in early:
-            if piece[0] > rcv_nxt:
-                kept.append(piece)
-            elif piece[1] > rcv_nxt:
-                rcv_nxt = piece[1]
+        kept: list[tuple[SeqNumber, SeqNumber]] = []
+        for begins, ends in early:
+            if begins <= rcv_nxt:
+                rcv_nxt = max(rcv_nxt, ends)
+            elif kept and begins <= kept[-1][1]:
+                kept[-1] = (kept[-1][0], max(kept[-1][1], ends))
+            else:
+                kept.append((begins, ends))
+        del kept[_MOST_HOLES:]
         book = replace(self, rcv_nxt=rcv_nxt, received=tuple(kept), rcv_fin=rcv_fin)
         if rcv_fin is None or rcv_nxt != rcv_fin:
             return book, False

@@ -32,6 +32,9 @@ _RESTING = frozenset({TcpState.CLOSED, TcpState.LISTEN, TcpState.TIME_WAIT, TcpS
 _FIN_AGAIN_NS = 10_000_000_000
 """By when a FIN that was not acknowledged is sent again: RFC 6298 2.1 begins with a second."""
 
+_ANSWERABLE = 256
+"""How many segments back a RST may answer; more are under way only where somebody is hostile."""
+
 _TIME_WAIT_NS = 59_000_000_000  # Linux: TCP_TIMEWAIT_LEN is 60 s, on a timer wheel (tcp.h)
 
 
@@ -102,6 +105,7 @@ class SideTrack:
             self.received, self.resets = [], []
         elif segment.ack is None:
             self.resets.append(n)
+            del self.resets[:-_ANSWERABLE]
             answered = self._answered(segment)
             if answered and answered[0].moved:
                 told = {*(each.n for each in answered), *self.resets}
@@ -139,6 +143,7 @@ class SideTrack:
         if not segment.rst:
             moved = bool(observed.steps)
             self.received.append(Received(n, segment.ack, self.inferred, moved))
+            del self.received[:-_ANSWERABLE]
         return observed
 
     def sees_coming(self, n: int, segment: Segment, event: Event) -> None:

@@ -283,10 +283,9 @@ class Tracker:
         if connection is None:
             return None if seen.injected else self._open_by_segment(sender, seen, t_ns)
         if seen.segment.syn and seen.segment.ack is None and not seen.injected:
-            inferred = connection.side(sender.local).inferred
+            another = connection.side(sender.local).inferred.seq.iss not in (None, seen.segment.seq)
             # While the other end still holds the old connection, a SYN only draws a challenge.
-            at_rest = all(side.may_rest for side in connection.sides)
-            if inferred.seq.iss not in (None, seen.segment.seq) and at_rest:
+            if another and all(side.may_rest for side in connection.sides):
                 return self._open_by_segment(sender, seen, t_ns)
         return connection
 
