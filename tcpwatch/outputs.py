@@ -231,7 +231,8 @@ class Outputs:
         if sifted.census.connections and not settings.told_otherwise:
             parts.append(summary_lines(sifted.census, width, wording))
         if settings.wish.top:
-            parts.append(top_lines(sifted.top, sifted.census.connections, width, wording))
+            chosen = sifted.census.connections
+            parts.append(top_lines(sifted.top, settings.wish.top, chosen, width, wording))
         if sifted.tallies:
             parts.append(demand_lines(sifted.tallies, width, wording))
         parts.append(verdict_lines(judged, width, wording, brief=bool(sifted.tallies)))

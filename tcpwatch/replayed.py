@@ -16,7 +16,15 @@ from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import Answer, Court, judge
 from tcpwatch.model.events import Event
 from tcpwatch.model.identity import ConnectionId
-from tcpwatch.model.timeline import CAPTURE, Connection, Happening, Judged, RunRecord, Timeline
+from tcpwatch.model.timeline import (
+    CAPTURE,
+    Connection,
+    Happening,
+    Judged,
+    RunRecord,
+    Timeline,
+    Verdict,
+)
 from tcpwatch.sifting import Case, Sifted, Wish, sift
 from tcpwatch.views.sifted import selection
 
@@ -55,12 +63,15 @@ def conclude(
         rows = [row_of(one, timeline.findings) for one in timeline.connections]
         sifted = sift(rows, wish, record, keep=len(rows), write=write)
     numbers = {row.id: row.number for row in sifted.picked}
+    chosen = timeline
     if any(numbers.get(one.id) != one.number for one in timeline.connections):
         whole = record.lab.get("kind") != CAPTURE  # then calls and processes are of all
-        happenings, timeline = _chosen(happenings, timeline, numbers, whole=whole)
+        happenings, chosen = _chosen(happenings, timeline, numbers, whole=whole)
     record = told_selection(record, sifted)
-    judged = judge(record, timeline, _answers(sifted, timeline, record))
-    return Replayed(_unselected(judged, sifted), sifted, happenings)
+    # What a run itself expects is of all its connections, whichever are looked at.
+    everything = timeline if record.expect else chosen
+    judged = judge(record, everything, _answers(sifted, chosen, record))
+    return Replayed(_unselected(replace(judged, timeline=chosen), sifted), sifted, happenings)
 
 
 def counted(record: RunRecord, sifted: Sifted) -> Replayed:
@@ -74,9 +85,10 @@ def counted(record: RunRecord, sifted: Sifted) -> Replayed:
 
 def _unselected(judged: Judged, sifted: Sifted) -> Judged:
     """Where the filter left nothing, that is why nothing can be said."""
-    if sifted.census.connections or not sifted.seen or judged.expectations:
+    if sifted.census.connections or not sifted.seen or sifted.tallies:
         return judged
-    return replace(judged, reasons=("the filter selects no connection",))
+    reasons = ("the filter selects no connection",)
+    return replace(judged, verdict=Verdict.INCONCLUSIVE, reasons=reasons)
 
 
 def told_selection(record: RunRecord, sifted: Sifted) -> RunRecord:

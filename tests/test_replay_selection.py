@@ -235,6 +235,9 @@ def test_the_demands_are_of_a_recording_too(replay: Call) -> None:
     assert done.status == 0
     assert done.out.count("as expected") == 3  # the scenario's two, and this
     assert replay(recording, "--expect", "server: never CLOSING", "-q").status == 1
+    nothing = replay(recording, "--filter", "port:1")
+    assert nothing.status == 3
+    assert nothing.out.endswith("\n  the filter selects no connection\n")
     assert replay(recording, "--expect", "active: ...", "-q").status == 3
 
 
@@ -244,7 +247,7 @@ def test_the_demands_are_of_a_recording_too(replay: Call) -> None:
 def test_the_oddest_come_first_with_the_reason(replay: Call) -> None:
     done = replay("many.pcap", "--top", "9")
     assert done.status == 0
-    assert "the oddest 3 of 14 connections, the oddest first" in done.out
+    assert "\n3 of 14 connections are odd\n" in done.out
     told = [line for line in done.out.splitlines() if line.startswith(("#", "    "))]
     assert told[0].startswith("#12 10.0.0.1:40011 > 10.0.0.2:443")
     assert told[1] == "    nobody answered its SYN, sent 3 times"
@@ -294,6 +297,15 @@ def test_a_row_a_connection(replay: Call, tmp_path: Path) -> None:
                     assert row[name] == str(value)
 
 
+def test_parquet_without_pyarrow_names_the_remedy(
+    replay: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    done = replay("many.pcap", "--parquet", "rows.parquet")
+    assert (done.status, done.out) == (3, "")
+    assert "pip install 'tcpwatch[parquet]'" in done.err
+
+
 def test_standard_output_is_the_table_alone(replay: Call) -> None:
     done = replay("many.pcap", "--csv", "-", "--filter", "reason:refused")
     header, row = done.out.splitlines()
@@ -322,7 +334,7 @@ def test_what_cannot_be_read_is_told_beside_what_can(replay: Call, tmp_path: Pat
     (tmp_path / "cut.pcap").write_bytes(octets[: len(octets) // 2])
     done = replay("cut.pcap", "nowhere.pcap", "--top", "1")
     assert done.status == 2
-    assert "the oddest 1 of 8 connections" in done.out or "nothing odd about" in done.out
+    assert "\nnothing odd about 7 connections\n" in done.out
     assert [line.split(": ")[1] for line in done.err.splitlines()] == [
         "cut.pcap",
         "cannot read nowhere.pcap",

@@ -68,13 +68,23 @@ def selection(selects: str, seen: int, chosen: int) -> str:
 
 
 def top_lines(
-    top: Sequence[tuple[Row, Sequence[Oddity]]], chosen: int, width: int, wording: Wording
+    top: Sequence[tuple[Row, Sequence[Oddity]]],
+    wanted: int,
+    chosen: int,
+    width: int,
+    wording: Wording,
 ) -> Lines:
-    """Each of the oddest with what is odd about it, and the way that its ends went."""
+    """Each of the oddest with what is odd about it, and the way that its ends went.
+
+    ``wanted``: how many there were to be, of ``chosen`` connections; fewer may be odd at all.
+    """
     if not top:
         return [[Span(f"nothing odd about {counted(chosen, 'connection')}", BOLD)]]
     of = f"of {counted(chosen, 'connection')}"
-    lines: Lines = [[Span(f"the oddest {len(top)} {of}, the oddest first", BOLD)]]
+    are = "is" if len(top) == 1 else "are"
+    oddest = "the oddest" if len(top) == 1 else f"the {len(top)} oddest"
+    said = f"{len(top)} {of} {are} odd" if len(top) < wanted else f"{oddest} {of}"
+    lines: Lines = [[Span(said, BOLD)]]
     for row, odd in top:
         lines += [[], *_named(row, width, wording)]
         for one in odd:
