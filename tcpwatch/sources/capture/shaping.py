@@ -154,15 +154,27 @@ class Tuples:
     @cached_property
     def ahead(self) -> Int64s:
         """How far each segment begins beyond all that its sender had sent."""
-        mine, theirs = (self._before(top, 0) for top in self.tops)
-        return self.own - np.where(self.out, mine, theirs)
+        return self._beyond(self.tops)[0]
 
     @cached_property
     def ack_ahead(self) -> Int64s:
         """How far each acknowledges beyond all that its receiver had sent."""
-        mine, theirs = (self._before(top, 0) for top in self.tops)
-        ahead = self.other - np.where(self.out, theirs, mine)
-        return np.where(self.acks, ahead, 0)
+        return self._beyond(self.tops)[1]
+
+    def _beyond(self, tops: tuple[Int64s, Int64s]) -> tuple[Int64s, Int64s]:
+        mine, theirs = (self._before(top, 0) for top in tops)
+        ahead = self.own - np.where(self.out, mine, theirs)
+        ack_ahead = self.other - np.where(self.out, theirs, mine)
+        return ahead, np.where(self.acks, ack_ahead, 0)
+
+    def beyond(self, counting: Bools) -> tuple[Int64s, Int64s]:
+        """`ahead` and `ack_ahead`, where only some segments count for what was sent."""
+        return self._beyond(
+            (
+                self._highest(self.end, self.out & counting, 0),
+                self._highest(self.end, ~self.out & counting, 0),
+            )
+        )
 
     def highest_ack(self, *, of_first: bool) -> Int64s:
         """How much of one end's data its peer has acknowledged, with each segment."""
@@ -194,6 +206,13 @@ class Tuples:
         inside = cut[at] & (begin[at] <= low) & (low < ends) & ~(opens[at] & (begin[at] == low))
         gaps[acks] = count + inside
         return gaps
+
+    def until_first(self, chosen: Bools) -> Bools:
+        """Which segments come before their tuple's first of those."""
+        count = len(chosen)
+        first = np.minimum.reduceat(np.where(chosen, np.arange(count), count), self.starts)
+        found: Bools = np.arange(count) < np.repeat(first, self.counts)
+        return found
 
     def is_first(self, places: Int64s, chosen: Bools, *, way: bool, data: bool) -> Bools:
         """Which of those chosen are their end's first segment with data, or without."""

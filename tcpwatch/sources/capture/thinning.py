@@ -114,8 +114,9 @@ def _middle(tuples: Tuples) -> Bools:
     neutral &= (tuples.ahead == 0) | (tuples.ahead + tuples.length <= 0)
     # What is no part of the opening, or far away, may be another connection's on the same tuple.
     strange = ((flags & SYN) != 0) & ((tuples.own != 0) | (tuples.ahead < -1))
-    strange |= ((flags & RST) != 0) | (np.abs(tuples.ahead) > _FAR)
+    strange |= np.abs(tuples.ahead) > _FAR
     neutral &= ~np.repeat(np.logical_or.reduceat(strange, tuples.starts), tuples.counts)
+    neutral &= tuples.until_first((flags & RST) != 0)
     place = np.arange(count)
     edge = np.empty(count, np.bool_)
     edge[1:] = neutral[1:] != neutral[:-1]
@@ -144,7 +145,7 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
     segments, out = tuples.segments, tuples.out[places]
     data, fresh = segments.payload[places] > 0, tuples.ahead[places] == 0
     index = np.arange(len(places))
-    kept = data & fresh & ~acked
+    kept: Bools = data & fresh & ~acked
     for way in (True, False):
         mine = out == way
         kept[_last(mine & fresh, index, begins)] = True
@@ -190,8 +191,9 @@ def _without(tuples: Tuples, kept: Bools, middle: Bools, settled: Bools) -> Thin
     )
     # Data that are not kept are as if they came with what is kept, and nobody acknowledges more.
     ahead = tuples.ahead[kept]
-    back = np.where((ahead <= 0) & (less.ahead > ahead), less.ahead - ahead, 0)
-    less_ack = np.where((tuples.ack_ahead[kept] <= 0) & (less.ack_ahead > 0), less.ack_ahead, 0)
+    far, far_ack = less.beyond((less.length > 0) | (ahead > 0))
+    back = np.where((ahead <= 0) & (far > ahead), far - ahead, 0)
+    less_ack = np.where((tuples.ack_ahead[kept] <= 0) & (far_ack > 0), far_ack, 0)
     longer = np.where((left.payload > 0) & (ahead == 0), back, 0)
     flags[settled[kept]] &= ~CUT & 0xFFFF  # what it lacks is told
     told = Segments(
