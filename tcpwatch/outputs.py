@@ -20,7 +20,7 @@ from tcpwatch.lab.scenario import Scenario
 from tcpwatch.machine.rows import Row
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
-from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
+from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord, Verdict
 from tcpwatch.replayed import Replayed, conclude
 from tcpwatch.session import Session, Sink
 from tcpwatch.sifting import Sifted, Wish
@@ -180,7 +180,8 @@ class Outputs:
         """
         settings = self._settings
         record, tracker = tracker_of(recording)
-        count = bool(settings.summary)
+        captured = record.lab.get("kind") == CAPTURE
+        count = bool(settings.summary) or captured
         write = self.writer(record) if self._tables and sifted is None else None
         replayed = conclude(
             record,
@@ -192,8 +193,10 @@ class Outputs:
             write=write,
         )
         held = io.StringIO()
-        counts = settings.summary or (settings.wish.top and settings.summary is None)
-        sinks = self._sinks(held, counted=bool(counts))
+        counts = replayed.sifted is not None and not draws(
+            replayed.sifted, settings, captured=captured
+        )
+        sinks = self._sinks(held, counted=counts)
         for sink in sinks:
             sink.begin(replayed.judged.record)
         for happening in replayed.happenings:
@@ -347,6 +350,18 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
         record = replace(record, inconclusive=(*record.inconclusive, cut_off))
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
     return record, Tracker(roles=record.roles, attending=attending, newborn_only=True)
+
+
+def draws(sifted: Sifted, settings: Settings, *, captured: bool) -> bool:
+    """Whether connections are drawn: by wish, or because somebody can follow them.
+
+    ``captured``: they were chosen by nobody, so there may be none, or any number of them.
+    """
+    if settings.summary is not None or settings.wish.top:
+        return settings.summary is False
+    census = sifted.census
+    few = 0 < census.connections <= LADDERS_AT_MOST and census.segments <= SEGMENTS_AT_MOST
+    return few or not captured
 
 
 def _worth_a_ladder(run: Run) -> bool:

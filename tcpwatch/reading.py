@@ -19,7 +19,7 @@ from tcpwatch.interruption import signals
 from tcpwatch.machine.census import Example
 from tcpwatch.machine.rows import Row
 from tcpwatch.model.timeline import RunRecord
-from tcpwatch.outputs import LADDERS_AT_MOST, SEGMENTS_AT_MOST, Outputs, Settings, tracker_of
+from tcpwatch.outputs import LADDERS_AT_MOST, Outputs, Settings, draws, tracker_of
 from tcpwatch.replayed import add_evidence, counted
 from tcpwatch.replaying import Captures, Source, record_of
 from tcpwatch.sifting import Sifted, sift
@@ -65,7 +65,7 @@ def replay_captures(
     record = record_of(reader.captures)
     if stop.is_set():
         outputs.interrupted = True
-        record = replace(record, inconclusive=(*record.inconclusive, "interrupted"))
+        record = _interrupted(record)
     if not at_once:
         write = outputs.writer(record) if settings.has_tables else None
         sifted = sift(_rows(held), settings.wish, record, keep=keep, write=write)
@@ -112,31 +112,44 @@ def _show(
     outputs: Outputs,
     index: int,
 ) -> None:
+    """Draws the connections where they are few, or tells of many; an interruption leaves that."""
+    try:
+        if _drawn(given, sifted, record, outputs, index):
+            return
+    except KeyboardInterrupt:
+        outputs.interrupted = True
+        record = _interrupted(record)
+    outputs.counted(index, counted(record, sifted))
+
+
+def _drawn(
+    given: Sequence[Source],
+    sifted: Sifted,
+    record: RunRecord,
+    outputs: Outputs,
+    index: int,
+) -> bool:
+    """Reads again what is to be drawn, or explained; whether it was drawn."""
     settings = outputs.settings
     captures = Captures(given, keep_octets=bool(settings.pcap or settings.jsonl))
-    if settings.follows_each or _fits_a_ladder(sifted, settings):
+    drawn = not settings.silent and draws(sifted, settings, captured=True)
+    if settings.follows_each or drawn:
         everything = len(sifted.picked) == sifted.seen
         only = None if everything else {row.id.four_tuple for row in sifted.picked}
         recording = captures.recording(only, until_ns=record.end_ns)
         outputs.replay(index, replace(recording, record=record), sifted)
-        return
-    if not settings.silent:
-        shown = [case for tally in sifted.tallies for case in first_cases(tally.wrong.values())]
-        if shown:
-            only = {case.row.id.four_tuple for case in shown}
-            recording = captures.recording(only, until_ns=record.end_ns)
-            _, tracker = tracker_of(recording)
-            add_evidence(shown, record, tracker, recording.events)
-    outputs.counted(index, counted(record, sifted))
+        return True
+    shown = [case for tally in sifted.tallies for case in first_cases(tally.wrong.values())]
+    if shown and not settings.silent:
+        only = {case.row.id.four_tuple for case in shown}
+        recording = captures.recording(only, until_ns=record.end_ns)
+        _, tracker = tracker_of(recording)
+        add_evidence(shown, record, tracker, recording.events)
+    return False
 
 
-def _fits_a_ladder(sifted: Sifted, settings: Settings) -> bool:
-    """Whether the connections are drawn: by wish, or because somebody can follow them."""
-    if settings.silent or settings.summary is not None:
-        return settings.summary is False and not settings.silent
-    census = sifted.census
-    few = 0 < census.connections <= LADDERS_AT_MOST and census.segments <= SEGMENTS_AT_MOST
-    return few and not settings.wish.top
+def _interrupted(record: RunRecord) -> RunRecord:
+    return replace(record, inconclusive=(*record.inconclusive, "interrupted"))
 
 
 def _until_broken(

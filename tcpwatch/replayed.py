@@ -70,7 +70,10 @@ def conclude(
     record = told_selection(record, sifted)
     # What a run itself expects is of all its connections, whichever are looked at.
     everything = timeline if record.expect else chosen
-    judged = judge(record, everything, _answers(sifted, chosen, record))
+    answers = list(_answers(sifted, chosen, record))
+    for tally in sifted.tallies:
+        tally.explain(answers)
+    judged = judge(record, everything, answers)
     return Replayed(_unselected(replace(judged, timeline=chosen), sifted), sifted, happenings)
 
 
@@ -109,13 +112,12 @@ def add_evidence(
     happenings = [tracker.feed(event) for event in events]
     _, timeline = _chosen(happenings, tracker.timeline(record.end_ns), numbers, whole=False)
     court = Court(record, timeline.end_ns)
-    ends = {(f"{e.role} {c.number}"): e for c in timeline.connections for e in c.endpoints}
+    ends = {f"{e.role} {c.number}": e for c in timeline.connections for e in c.endpoints}
     for case in cases:
         told = case.answer.expectation
         if told.endpoint in ends:
             again = court.answer(told.endpoint, Pattern(told.pattern), ends[told.endpoint])
-            if again.expectation.met is told.met:
-                case.answer = _asked(again, told.asked)
+            case.explain(_asked(again, told.asked))
 
 
 def _answers(sifted: Sifted, timeline: Timeline, record: RunRecord) -> Iterator[Answer]:

@@ -64,6 +64,11 @@ class Case:
     answer: Answer
     count: int = 1
 
+    def explain(self, answer: Answer) -> None:
+        """The same answer, with the evidence that a row does not have."""
+        if answer.expectation.met is self.answer.expectation.met:
+            self.answer = answer
+
 
 @dataclass(slots=True)
 class Tally:
@@ -79,6 +84,13 @@ class Tally:
     @property
     def total(self) -> int:
         return self.met + self.unmet + self.doubtful
+
+    def explain(self, answers: Iterable[Answer]) -> None:
+        """Gives those that are told the evidence that is in ``answers``, to whatever they are."""
+        known = {(a.expectation.endpoint, a.expectation.asked): a for a in answers}
+        for case in (*self.wrong.values(), *self.unsure.values()):
+            told = case.answer.expectation
+            case.explain(known.get((told.endpoint, told.asked), case.answer))
 
     @property
     def answers(self) -> Iterator[Answer]:

@@ -405,3 +405,11 @@ def test_columns_are_counted_as_rows_are(replay: Call) -> None:
     assert whole.partition("\n\n")[2] == selected.partition("\n\n")[2]
     assert "11  78.6 % closed by FIN (11 first by the active end)" in whole
     assert "3 retransmissions in 2 connections" in whole
+
+
+def test_a_recording_of_a_capture_shows_the_same(replay: Call) -> None:
+    for asked in ([], ["--filter", "port:40012"], ["--expect", "active: ... > CLOSING > ..."]):
+        shown = replay("many.pcap", "--jsonl", "again.jsonl", *asked)
+        assert shown.out == replay("many.pcap", *asked).out
+        if "--filter" not in asked:  # which leaves a recording of its own
+            assert replay("again.jsonl", *asked) == shown
