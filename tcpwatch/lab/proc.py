@@ -6,6 +6,7 @@ actors, programs or plays: it is given a pid, as this process sees it, and asks 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -25,9 +26,13 @@ def zombies_of(pid: int) -> int:
 
     try:
         children = psutil.Process(pid).children()
-        return sum(child.status() == psutil.STATUS_ZOMBIE for child in children)
     except psutil.NoSuchProcess:
         raise ProcessLookupError(pid) from None
+    zombies = 0
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):  # reaped between the two looks
+            zombies += child.status() == psutil.STATUS_ZOMBIE
+    return zombies
 
 
 def threads_of(pid: int) -> int:
