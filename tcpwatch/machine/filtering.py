@@ -1,20 +1,7 @@
 """The filter language, one for live hosts and captures: `state:close-wait port:8080 age>5s`.
 
 Owns: its grammar, and what it says of text that it cannot read. Must not know what the fields mean
-(`fields`), nor where rows come from.
-
-    state:close-wait port:443        both hold; so does `and` between them
-    port:80,443 or process:nginx*    either; a list; wildcards
-    not ip:10.0.0.0/8                also -ip:… and !ip:…; ip!=10.0.0.0/8 is the same
-    (rst or timeout) octets>10k      parentheses; a bare word is searched for in all text
-    path:'... > CLOSE-WAIT[>5s]'     the way an end went, as the patterns of --expect
-    port:8000-8999 pid:*             a range; anything, as long as it is known
-    age>=5s  duration<200ms          us, ms, s, m, h, d; without a unit seconds
-
-Of a field with several values (both ends' states, all holders' pids) it is enough that one fits;
-`!=` and `not` hold where none does, and where nothing is known. Each term looks by itself: which
-end is how long in which state is for `path`. Where a belief is `CLOSING or TIME-WAIT`,
-`state:closing` holds, for it may be so, and `state=closing` does not, for it is not certain.
+(`fields`), nor where rows come from. `parse_filter` says what can be written.
 """
 
 from __future__ import annotations
@@ -134,7 +121,21 @@ Node: TypeAlias = "Term | Search | Not | And | Or"
 def parse_filter(
     text: str, *, source: str = "this source", has: Collection[str] = tuple(FIELDS)
 ) -> Node:
-    """The filter that ``text`` is; an empty one matches every row. Its ``str()`` parses to itself.
+    """The filter that ``text`` is; an empty one matches everything. Its ``str()`` parses to itself.
+
+        state:close-wait port:443        both hold; so does `and` between them
+        port:80,443 or process:nginx*    either; a list; wildcards
+        not ip:10.0.0.0/8                also -ip:… and !ip:…; ip!=10.0.0.0/8 is the same
+        (rst or timeout) octets>10k      parentheses; a bare word is searched for in all text
+        path:'... > CLOSE-WAIT[>5s]'     the way an end went, as the patterns of --expect
+        port:8000-8999 pid:*             a range; anything, as long as it is known
+        age>=5s  duration<200ms          us, ms, s, m, h, d; without a unit seconds
+
+    Of a field with several values (both ends' states, all holders' pids) it is enough that one
+    fits; `!=` and `not` hold where none does, and where nothing is known. Each term looks by
+    itself: which end is how long in which state is for `path`. Where a belief is
+    `CLOSING or TIME-WAIT`, `state:closing` holds, for it may be so, and `state=closing` does not,
+    for it is not certain.
 
     ``has`` are the fields that ``source`` ("a capture") can know of at all: a term on any other is
     an error. Raises FilterError, and nothing else.
