@@ -13,12 +13,15 @@ from tcpwatch.tcp.seq import SeqNumber
 
 _UNKNOWN_WINDOW = 65535
 _MOST_HOLES = 256  # a peer that leaves more is hostile: Linux would have run out of memory for it
+_MOST_LATE = 16  # holes that are remembered: who is late is so by little
 _LEAST_MSS = 536  # RFC 9293 3.7.1: what every end takes
 
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
     """``received`` are the octets beyond ``rcv_nxt`` that came early, as (start, end).
+
+    ``skipped`` are those before ``snd_nxt`` that were not seen when later ones were.
 
     ``own_shift`` and ``peer_shift`` are the window scales that each offered: windows are scaled
     only where both did (RFC 7323 2.2).
@@ -29,6 +32,7 @@ class Sequences:
     snd_nxt: SeqNumber | None = None
     snd_edge: SeqNumber | None = None
     fin_seq: SeqNumber | None = None
+    skipped: tuple[tuple[SeqNumber, SeqNumber], ...] = ()
     own_shift: int | None = None
     irs: SeqNumber | None = None
     rcv_nxt: SeqNumber | None = None
@@ -48,7 +52,8 @@ class Sequences:
             answered = segment.ack is None or self.last_ack_sent is not None
             return self.iss == segment.seq and answered
         sent = self.snd_nxt is not None and segment.seq_end <= self.snd_nxt
-        return sent and segment.seg_len > 0
+        late = any(begins <= segment.seq < ends for begins, ends in self.skipped)
+        return sent and segment.seg_len > 0 and not late
 
     def sent(self, segment: Segment) -> Sequences:
         """After sending it; what it acknowledges it has (see `acknowledged`)."""
@@ -64,7 +69,12 @@ class Sequences:
         if segment.fin and book.fin_seq is None:
             book = replace(book, fin_seq=segment.fin_seq)
         if book.snd_nxt is None or segment.seq_end > book.snd_nxt:
-            book = replace(book, snd_nxt=segment.seq_end)
+            skipped = self.skipped
+            if book.snd_nxt is not None and segment.seq > book.snd_nxt:
+                skipped = (*skipped[1 - _MOST_LATE :], (book.snd_nxt, segment.seq))
+            book = replace(book, snd_nxt=segment.seq_end, skipped=skipped)
+        elif self.skipped and segment.seg_len:
+            book = replace(book, skipped=_without(self.skipped, segment))
         return book if segment.ack is None else book._advertised(segment, segment.ack)
 
     def _advertised(self, segment: Segment, ack: SeqNumber) -> Sequences:
@@ -172,3 +182,19 @@ class Sequences:
             return self
         rcv_nxt = self.irs + 1
         return replace(self, rcv_nxt=rcv_nxt, received=(), rcv_fin=None, fin_received=False)
+
+
+def _without(
+    holes: tuple[tuple[SeqNumber, SeqNumber], ...], segment: Segment
+) -> tuple[tuple[SeqNumber, SeqNumber], ...]:
+    """What of the holes is left once ``segment`` was seen; where it lies amid one, the rest."""
+    left = []
+    for begins, ends in holes:
+        if segment.seq_end <= begins or segment.seq >= ends:
+            left.append((begins, ends))
+            continue
+        if begins < segment.seq:
+            left.append((begins, segment.seq))
+        if segment.seq_end < ends:
+            left.append((segment.seq_end, ends))
+    return tuple(left[-_MOST_LATE:])

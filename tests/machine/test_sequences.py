@@ -45,6 +45,28 @@ def test_a_fin_that_came_early_counts_once_all_before_it_is_there() -> None:
     assert (book.rcv_nxt, counts) == (SeqNumber(21), True)
 
 
+def repeated(*pieces: tuple[int, int]) -> list[bool]:
+    """Of one end's pieces, as (start, end): which of them it had sent before."""
+    book, found = Sequences(), []
+    for start, end in pieces:
+        segment = data(start, end - start)
+        found.append(book.is_repeated(segment))
+        book = book.sent(segment)
+    return found
+
+
+def test_what_is_seen_late_is_not_sent_again() -> None:
+    assert repeated((1, 5), (9, 12), (5, 9), (5, 9)) == [False, False, False, True]
+    assert repeated((1, 5), (20, 30), (10, 15), (5, 10), (15, 20)) == [False] * 5
+    assert repeated((1, 5), (9, 12), (1, 5), (3, 9)) == [False, False, True, True]
+
+
+def test_holes_are_remembered_while_they_are_few() -> None:
+    holes = [(n * 10, n * 10 + 5) for n in range(20)]
+    late = repeated(*holes, (5, 10), (185, 190))
+    assert late[-2:] == [True, False]
+
+
 NUMBERS = st.integers(0, 2**32 - 1).map(SeqNumber)
 ANYTHING = st.tuples(
     st.integers(0, 1),
