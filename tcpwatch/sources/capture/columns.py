@@ -156,7 +156,8 @@ class Columns:
         rows, found = self._plain(frames, plain, where, t_ns)
         left = np.ones(len(frames), dtype=np.bool_)
         left[rows] = False
-        left[self._count_other(frames, plain, where)] = False
+        if len(rows) < len(frames):
+            left[self._count_other(frames, np.where(left, plain, 0), where)] = False
         others = np.flatnonzero(left)
         if not len(others):
             return found

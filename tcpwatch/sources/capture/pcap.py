@@ -16,12 +16,14 @@ from tcpwatch.sources.capture.frames import (
     BLOCK,
     LONGEST_FRAME,
     Frames,
+    Int64s,
     broken,
     column,
     numbers,
     unreadable,
 )
 from tcpwatch.sources.capture.octets import Octets
+from tcpwatch.sources.capture.walking import records
 
 _MICRO, _NANO, _KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 _KINDS = {
@@ -80,35 +82,26 @@ class Pcap:
                 if rest:
                     raise broken(octets, start + at, _cut(rest, self._header.record_len))
 
-    def _walk(self, buffer: bytes) -> list[int]:
-        """Where each record's header begins, taking its length for true.
+    def _walk(self, buffer: bytes) -> Int64s:
+        """Where each record begins whose header is there, taking its length for true.
 
-        This is the one loop of Python over all frames, so nothing is checked in it: a length that
-        lies leads anywhere, but never back.
+        Nothing is checked: a length that lies leads anywhere, but never back.
         """
         header = self._header
+        if not header.swapped:
+            return records(buffer, header.order, header.record_len)
+        lengths = struct.Struct(header.order + "8xII").unpack_from
         places: list[int] = []
-        add, place, at = places.append, header.record_len, 8
-        try:
-            if header.swapped:
-                lengths = struct.Struct(header.order + "II").unpack_from
-                while True:
-                    one, other = lengths(buffer, at)
-                    add(at)
-                    at += place + min(one, other)
-            length = struct.Struct(header.order + "I").unpack_from
-            while True:
-                (captured,) = length(buffer, at)
-                add(at)
-                at += place + captured
-        except struct.error:  # the end of the buffer
-            return places
+        at = 0
+        while at <= len(buffer) - header.record_len:
+            places.append(at)
+            at += header.record_len + min(lengths(buffer, at))
+        return np.array(places, dtype=np.int64)
 
     def _frames(self, buffer: bytes) -> tuple[Frames | None, int, str | None]:
         """The whole frames, where the next record begins, and what is wrong with that one."""
         header = self._header
-        at = np.array(self._walk(buffer), dtype=np.int64) - 8
-        at = at[: np.searchsorted(at, len(buffer) - header.record_len, side="right")]
+        at = self._walk(buffer)
         words = numbers(buffer, f"{header.order}u4")
         one, other = (column(words[at + offset]) for offset in (8, 12))
         captured = np.minimum(one, other) if header.swapped else one

@@ -6,12 +6,13 @@ import struct
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.sources.capture import pcap as pcap_module
 from tcpwatch.sources.capture import pcapng as pcapng_module
+from tcpwatch.sources.capture.walking import records
 from tests.sources.capture.reading import WasRead, frames_of
 from tests.sources.capture.writing import (
     PCAP,
@@ -320,3 +321,25 @@ def test_no_octets_are_too_much(
         assert error.exit_code in {ExitCode.USAGE, ExitCode.FAILED}  # noqa: PT017
     else:
         assert sum(len(frame.octets) for frame in found.frames) <= len(written)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 300), min_size=1, max_size=1500),
+    order=st.sampled_from("<>"),
+    seconds=st.integers(0, 2**32 - 1),
+    noise=st.binary(max_size=40),
+)
+@settings(max_examples=20, deadline=None)
+def test_many_ways_at_once_meet_the_same_records(
+    lengths: list[int], order: str, seconds: int, noise: bytes
+) -> None:
+    header = struct.pack(f"{order}II", seconds, 1)
+    written = b"".join(
+        header + struct.pack(f"{order}II", length, length) + (header * 40)[:length]
+        for length in lengths
+    )
+    places, at = [], 0
+    for length in lengths:
+        places.append(at)
+        at += 16 + length
+    assert records(written + noise[:15], order, 16).tolist() == places
