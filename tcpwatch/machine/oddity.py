@@ -14,6 +14,7 @@ from math import log2, sqrt
 from typing import Final
 
 from tcpwatch.machine.rows import Course, Ending, Row
+from tcpwatch.model.durations import lasting
 from tcpwatch.model.timeline import Severity
 from tcpwatch.tcp.state import TcpState
 
@@ -94,9 +95,9 @@ def _silence(row: Row, end_ns: int) -> Iterator[Oddity]:
             times = "once" if asked == 1 else f"{asked} times"
             yield Oddity(25, f"nobody answered its SYN, sent {times}")
         case Ending.OPEN if row.aged:
-            yield Oddity(10, f"never closed, and silent for the last {_time(silent_ns)}")
+            yield Oddity(10, f"never closed, and silent for the last {lasting(silent_ns)}")
         case Ending.OPEN if silent_ns > 60 * _S:
-            yield Oddity(8, f"not closed, and silent for the last {_time(silent_ns)}")
+            yield Oddity(8, f"not closed, and silent for the last {lasting(silent_ns)}")
         case _:
             pass
 
@@ -144,7 +145,7 @@ def _stays(row: Row, end_ns: int) -> Iterator[Oddity]:
         if lasted_ns > stay.limit_ns:
             role = row.course.ends[stay.place].role
             so_far = ", and still is" if stay.last else ""
-            said = f"the {role} end was {_time(lasted_ns)} {stay.words}{so_far}"
+            said = f"the {role} end was {lasting(lasted_ns)} {stay.words}{so_far}"
             yield Oddity(10 + 2 * log2(lasted_ns / stay.limit_ns), said)
 
 
@@ -182,9 +183,3 @@ def _losses(row: Row) -> Iterator[Oddity]:
 
 def _of(count: int, total: int) -> str:
     return f"{count:,} of {total:,} segment" + ("" if total == 1 else "s")
-
-
-def _time(t_ns: int) -> str:
-    if t_ns < _S:
-        return f"{t_ns / 1e6:.3g} ms"
-    return f"{t_ns / 1e9:.3g} s" if t_ns < 100 * _S else f"{t_ns / 1e9:,.0f} s"

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tcpwatch.machine.rows import Ending, Row, row_of
+from tcpwatch.model.durations import lasting
 from tcpwatch.model.timeline import Belief, Connection, Judged
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.canvas import Span, Word, words, wrap
 from tcpwatch.views.palette import DIM
 from tcpwatch.views.wording import Wording
 
-_MS, _S = 1_000_000, 1_000_000_000
 _INDENT = 8
 _UNOPENED = frozenset({TcpState.CLOSED, TcpState.LISTEN})
 _ENDED = {
@@ -52,7 +52,7 @@ def _stays(stays: Sequence[tuple[Belief, int]]) -> Iterator[Word]:
         if belief.certain and not (place in (0, len(stays) - 1) and belief.states <= _UNOPENED)
     ]
     for place, (state, ns, lasts) in enumerate(known):
-        time = f"{lasted(ns)}{' and more' * lasts}{',' * (place + 1 < len(known))}"
+        time = f"{lasting(ns)}{' and more' * lasts}{',' * (place + 1 < len(known))}"
         yield (Span(f"{state} {time}", DIM),)
 
 
@@ -94,8 +94,3 @@ def _counts(connection: Connection, row: Row) -> Iterator[str]:
         yield f"nothing was seen of the {role} end"
     if row.course.midstream:
         yield "it had begun before the capture"
-
-
-def lasted(ns: int) -> str:
-    """``3 ms``, ``1.5 s``."""
-    return f"{ns / _MS:.3g} ms" if ns < _S else f"{ns / _S:.4g} s"

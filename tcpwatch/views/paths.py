@@ -12,6 +12,7 @@ from typing import Final
 
 from tcpwatch.machine.census import Census, Some, Way
 from tcpwatch.machine.rows import Ending
+from tcpwatch.model.durations import lasting
 from tcpwatch.model.timeline import Belief, RunRecord
 from tcpwatch.views.canvas import Span, Word, words, wrap
 from tcpwatch.views.palette import BOLD, DIM
@@ -141,17 +142,8 @@ def path_words(path: Iterable[Belief], wording: Wording) -> list[Word]:
 def _when(way: Way) -> str:
     shortest, middle, longest = way.times_ns
     if shortest == longest:
-        return f"{duration(shortest)}{' each' if way.count > 1 else ''};"
-    return f"{duration(shortest)} to {duration(longest)}, median {duration(middle)};"
-
-
-def duration(t_ns: float) -> str:
-    """``7 us``, ``1.2 ms``, ``3.4 s``, ``1,200 s``."""
-    if t_ns < 1e6:
-        return f"{t_ns / 1e3:.3g} us"
-    if t_ns < 1e9:
-        return f"{t_ns / 1e6:.3g} ms"
-    return f"{t_ns / 1e9:.3g} s" if t_ns < 1e11 else f"{t_ns / 1e9:,.0f} s"
+        return f"{lasting(shortest)}{' each' if way.count > 1 else ''};"
+    return f"{lasting(shortest)} to {lasting(longest)}, median {lasting(middle)};"
 
 
 def _share(count: int, total: int, room: int) -> Word:

@@ -13,9 +13,10 @@ from tcpwatch.machine.expecting import Demand
 from tcpwatch.machine.oddity import Oddity
 from tcpwatch.machine.rows import Row
 from tcpwatch.machine.verdict import Answer
+from tcpwatch.model.durations import lasting
 from tcpwatch.views.canvas import Span, Word, words, wrap
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
-from tcpwatch.views.paths import counted, duration, path_words
+from tcpwatch.views.paths import counted, path_words
 from tcpwatch.views.summary import Lines, explanation_lines
 from tcpwatch.views.wording import Wording
 
@@ -157,7 +158,7 @@ def _gaps(answer: Answer) -> str:
 
 
 def _named(row: Row, width: int, wording: Wording) -> Lines:
-    lasted = words(f"{duration(row.last_ns - row.start_ns)}, from {duration(row.start_ns)} on", DIM)
+    lasted = words(f"{lasting(row.last_ns - row.start_ns)}, from {lasting(row.start_ns)} on", DIM)
     return wrap([*_name(row, wording), (Span(""),), *lasted], width, 4)
 
 

@@ -38,7 +38,7 @@ def row(*lines: str, end_s: float) -> Row:
     [
         (NORMAL, 100, ()),
         ((*OPENED, *DATA), 30, ()),  # open, as connections are
-        ((*OPENED, *DATA), 500, ("not closed, and silent for the last 500 s",)),
+        ((*OPENED, *DATA), 500, ("not closed, and silent for the last 8.33 min",)),
         (("> S 0:0(0)",), 0.5, ("nobody answered its SYN, sent once",)),
         (("> S 0:0(0)", "> S 0:0(0)"), 9, ("nobody answered its SYN, sent 2 times",)),
         (("> S 0:0(0)", "< RA 0:0(0) ack 1"), 9, ("refused: a RST answered the SYN",)),
@@ -56,8 +56,8 @@ def row(*lines: str, end_s: float) -> Row:
             (*OPENED, *DATA, *CLOSED[:2]),
             60,
             (
-                "the passive end was 60 s in CLOSE-WAIT, and still is",
-                "the active end was 60 s in FIN-WAIT-2, and still is",
+                "the passive end was 59.99 s in CLOSE-WAIT, and still is",
+                "the active end was 59.99 s in FIN-WAIT-2, and still is",
             ),
         ),
         (
