@@ -524,7 +524,6 @@ def _tables(settings: Settings, stack: ExitStack) -> list[Table]:
     """Raises TcpwatchError, or OSError, where one cannot be written."""
     tables: list[Table] = []
     if settings.csv == "-":
-        sys.stdout.reconfigure(newline="")  # type: ignore[union-attr]
         tables.append(CsvTable(sys.stdout))
     elif settings.csv is not None:
         path = Path(settings.csv)

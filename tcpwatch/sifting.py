@@ -18,7 +18,7 @@ from tcpwatch.machine.filtering import And, FilterError, Node, parse_filter
 from tcpwatch.machine.oddity import Oddity, oddities, weight
 from tcpwatch.machine.row_fields import A_CAPTURE, CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import Course, Row
-from tcpwatch.machine.verdict import Answer, Court
+from tcpwatch.machine.verdict import Answer, Court, path_elements
 from tcpwatch.model.timeline import Belief, Endpoint, Expectation, RunRecord
 
 WAYS_AT_MOST: Final = 50
@@ -163,9 +163,10 @@ class _Judge:
     def __init__(self, tally: Tally, court: Court) -> None:
         self._tally = tally
         self._court = court
-        # Without a bound on time, connections of one course go one way.
-        self._by_course = "[" not in tally.demand.pattern.text
+        # Without a bound on time connections of one course go one way; with one, some still do.
+        self._timeless = "[" not in tally.demand.pattern.text
         self._known: dict[tuple[Course, int], bool | None] = {}
+        self._open: set[tuple[Course, int]] = set()
 
     def hear(self, row: Row, subject: RowSubject) -> None:
         demand = self._tally.demand
@@ -174,16 +175,26 @@ class _Judge:
                 if demand.is_about(end.role):
                     self._hear_end(row, place)
 
+    def _met(self, row: Row, place: int) -> bool | None:
+        key = row.course, place
+        if key in self._known:
+            return self._known[key]
+        endpoint = row.endpoints[place]
+        if not self._timeless and key not in self._open:
+            self._open.add(key)
+            times_unknown = (
+                replace(one, dwell_ns=0, ended=False) for one in path_elements(endpoint, 0)
+            )
+            if self._tally.demand.pattern.match(tuple(times_unknown)):
+                self._known[key] = True
+        met = self._answer(row, endpoint, explained=False).expectation.met
+        if self._timeless:
+            self._known[key] = met
+        return met
+
     def _hear_end(self, row: Row, place: int) -> None:
         tally, path = self._tally, row.course.ends[place].path
-        known = (row.course, place) in self._known
-        if known:
-            met = self._known[row.course, place]
-        else:
-            endpoint = row.endpoints[place]
-            met = self._answer(row, endpoint, explained=False).expectation.met
-            if self._by_course:
-                self._known[row.course, place] = met
+        met = self._met(row, place)
         if met:
             tally.met += 1
             return

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tcpwatch.cli import main
-from tcpwatch.machine.row_fields import CAPTURE_FIELDS
+from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
+from tcpwatch.machine.verdict import Court
+from tcpwatch.replaying import record_of
+from tcpwatch.sifting import sift, wish_of
+from tcpwatch.sources.capture.rows import Rows
 from tcpwatch.tcp.segment import Flags
 from tests.sources.capture.writing import RAW, Frame, pcap
 
@@ -413,3 +418,36 @@ def test_a_recording_of_a_capture_shows_the_same(replay: Call) -> None:
         assert shown.out == replay("many.pcap", *asked).out
         if "--filter" not in asked:  # which leaves a recording of its own
             assert replay("again.jsonl", *asked) == shown
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        "active: ... > TIME-WAIT",
+        "both: never CLOSE-WAIT[>2ms]",
+        "passive: ... > CLOSE-WAIT[<2ms] > ...",
+        "both: ... > ESTABLISHED[>=1ms] > ...",
+        "-reason:fin both: ... > CLOSED",
+    ],
+)
+def test_a_course_is_judged_as_each_of_its_connections_is(demand: str, tmp_path: Path) -> None:
+    (tmp_path / "many.pcap").write_bytes(capture(*many()))
+    reader = Rows([str(tmp_path / "many.pcap")])
+    rows = list(reader)
+    record, wish = record_of(reader.captures), wish_of(None, [demand], None)
+    (tally,) = sift(rows, wish, record, keep=0).tallies
+    court, (asked,) = Court(record, record.end_ns), wish.demands
+    answers = Counter(
+        court.answer("an end", asked.pattern, end).expectation.met
+        for row in rows
+        if asked.selects.matches(RowSubject(row, record.end_ns))
+        for end in row.endpoints
+        if asked.is_about(end.role)
+    )
+    assert (tally.met, tally.unmet, tally.doubtful) == (
+        answers[True],
+        answers[False],
+        answers[None],
+    )
+    for cases, count in ((tally.wrong, tally.unmet), (tally.unsure, tally.doubtful)):
+        assert sum(case.count for case in cases.values()) == count
