@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from tcpwatch.machine.fields import Value
-from tcpwatch.machine.rows import Row
+from tcpwatch.machine.pattern import PathElement
+from tcpwatch.machine.rows import Course, Row
 from tcpwatch.machine.verdict import path_elements
+from tcpwatch.model.identity import SocketAddress
+from tcpwatch.model.timeline import Endpoint
 from tcpwatch.tcp.state import TcpState
 
 A_CAPTURE: Final = "a capture"
@@ -38,6 +43,28 @@ class RowSubject:
         return [self.end_ns - (times[-1] if times else row.start_ns) for times in row.times_ns]
 
 
+def _paths(subject: RowSubject) -> list[Value]:
+    """As `path_elements` has them of each end: all but the times is the course's."""
+    row = subject.row
+    paths: list[Value] = []
+    for elements, times in zip(_elements(row.course), row.times_ns, strict=True):
+        dwells = zip(elements, pairwise((0, *times, subject.end_ns)), strict=True)
+        paths.append(
+            tuple(
+                PathElement(e.states, max(left - entered, 0), e.ended, e.gap_before, e.perhaps)
+                for e, (entered, left) in dwells
+            )
+        )
+    return paths
+
+
+@lru_cache(4096)
+def _elements(course: Course) -> tuple[tuple[PathElement, ...], ...]:
+    anywhere = SocketAddress("::", 0)
+    ends = (Endpoint(end.role, anywhere, end.initial, end.moves) for end in course.ends)
+    return tuple(path_elements(end, 0) for end in ends)
+
+
 def _ends(subject: RowSubject) -> list[Value]:
     four_tuple = subject.row.id.four_tuple
     return [four_tuple.local, four_tuple.remote]
@@ -46,7 +73,7 @@ def _ends(subject: RowSubject) -> list[Value]:
 _KNOWN: Final[dict[str, Callable[[RowSubject], Sequence[Value]]]] = {
     "state": lambda one: one.present,
     "was": lambda one: [belief.states for path in one.row.paths for belief in path],
-    "path": lambda one: [path_elements(end, one.end_ns) for end in one.row.endpoints],
+    "path": _paths,
     "age": lambda one: one.ages_ns,
     "duration": lambda one: [one.row.last_ns - one.row.start_ns],
     "start": lambda one: [one.row.start_ns],
