@@ -206,6 +206,8 @@ class Outputs:
             sink.finish(replayed.judged)
         if counts and not settings.silent:
             self._tell_counted(replayed)
+        elif replayed.sifted is not None and settings.wish.top and not settings.silent:
+            self._draw([[], *self._top(replayed.sifted)])
         self._ended(index, replayed.judged, held.getvalue())
 
     def counted(self, index: int, replayed: Replayed) -> None:
@@ -226,6 +228,10 @@ class Outputs:
 
         return write
 
+    def _top(self, sifted: Sifted) -> Lines:
+        wanted, chosen = self._settings.wish.top or 0, sifted.census.connections
+        return top_lines(sifted.top, wanted, chosen, self._settings.width, self._wording)
+
     def _tell_counted(self, replayed: Replayed) -> None:
         settings, sifted, judged = self._settings, replayed.sifted, replayed.judged
         assert sifted is not None
@@ -234,8 +240,7 @@ class Outputs:
         if sifted.census.connections and not settings.told_otherwise:
             parts.append(summary_lines(sifted.census, width, wording))
         if settings.wish.top:
-            chosen = sifted.census.connections
-            parts.append(top_lines(sifted.top, settings.wish.top, chosen, width, wording))
+            parts.append(self._top(sifted))
         if sifted.tallies:
             parts.append(demand_lines(sifted.tallies, width, wording))
         parts.append(verdict_lines(judged, width, wording, brief=bool(sifted.tallies)))

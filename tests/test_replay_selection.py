@@ -29,6 +29,7 @@ from tcpwatch.replaying import record_of
 from tcpwatch.sifting import sift, wish_of
 from tcpwatch.sources.capture.rows import Rows
 from tcpwatch.tcp.segment import Flags
+from tcpwatch.views.table import COLUMNS
 from tests.sources.capture.writing import RAW, Frame, pcap
 
 ROOT = Path(__file__).parents[1]
@@ -458,3 +459,14 @@ def test_a_path_that_is_asked_for_is_the_path_that_is_judged(tmp_path: Path) -> 
     for row in Rows([str(tmp_path / "many.pcap")]):
         asked = RowSubject(row, 1000 * MS).values("path")
         assert asked == [path_elements(end, 1000 * MS) for end in row.endpoints]
+
+
+def test_the_oddest_stand_under_a_ladder_too(replay: Call) -> None:
+    done = replay("many.pcap", "--filter", "port:40011", "--ladder", "--top", "1")
+    assert " ms active 10.0.0.1:40011 " in done.out
+    assert "\nthe oddest of 1 connection\n\n#12 10.0.0.1:40011 > 10.0.0.2:443" in done.out
+
+
+def test_every_column_says_what_it_is() -> None:
+    assert all(column.meaning for column in COLUMNS)
+    assert len({column.name for column in COLUMNS}) == len(COLUMNS)

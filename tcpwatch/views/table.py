@@ -86,10 +86,15 @@ def _of_end(index: int, end: str) -> tuple[Column, ...]:
 
 COLUMNS: Final = (
     Column("id", Type.WHOLE, "the connection's number", lambda row, _: row.number),
-    Column("src_ip", Type.TEXT, "", lambda row, _: row.id.four_tuple.local.ip),
-    Column("src_port", Type.WHOLE, "", lambda row, _: row.id.four_tuple.local.port),
-    Column("dst_ip", Type.TEXT, "", lambda row, _: row.id.four_tuple.remote.ip),
-    Column("dst_port", Type.WHOLE, "", lambda row, _: row.id.four_tuple.remote.port),
+    Column(
+        "src_ip",
+        Type.TEXT,
+        "whose SYN came first, or who spoke first",
+        lambda row, _: row.id.four_tuple.local.ip,
+    ),
+    Column("src_port", Type.WHOLE, "its port", lambda row, _: row.id.four_tuple.local.port),
+    Column("dst_ip", Type.TEXT, "its peer", lambda row, _: row.id.four_tuple.remote.ip),
+    Column("dst_port", Type.WHOLE, "the peer's port", lambda row, _: row.id.four_tuple.remote.port),
     Column("generation", Type.WHOLE, "earlier uses of the four", lambda row, _: row.id.generation),
     Column(
         "started_unix_ns",
@@ -112,7 +117,12 @@ COLUMNS: Final = (
         lambda row, _: row.course.closed_by,
     ),
     Column("complete", Type.TRUTH, "seen from SYN to its end", lambda row, _: row.course.complete),
-    Column("midstream", Type.TRUTH, "begun before", lambda row, _: row.course.midstream),
+    Column(
+        "midstream",
+        Type.TRUTH,
+        "it had begun before the capture did",
+        lambda row, _: row.course.midstream,
+    ),
     Column("aged", Type.TRUTH, "given up open, after a long silence", lambda row, _: row.aged),
     *_of_end(0, "src"),
     *_of_end(1, "dst"),
