@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 _STDIN_CALLED: Final = "standard input"
 _PIECE: Final = 1 << 20
+_RECORDING_BEGINS: Final = (b"{", b" ", b"\t", b"\r", b"\n")  # blank lines mean nothing
 _PASSED_OVER_AT_MOST: Final = 16
 """Four-tuples that a frame's octets are searched for; with more, to read it is no slower."""
 
@@ -75,6 +76,8 @@ def sources(names: Sequence[str], stop: Callable[[], bool]) -> Iterator[list[Sou
 
 def _fill(kept: int, stop: Callable[[], bool]) -> None:
     """Copies standard input. It is waited for in turns, so that a wish to stop is heeded."""
+    if sys.stdin is None:
+        raise TcpwatchError("standard input is closed", "name a file", ExitCode.USAGE)
     given = sys.stdin.fileno()
     while not stop():
         if not select.select([given], [], [], 0.2)[0]:
@@ -116,6 +119,10 @@ def read_file(name: str) -> Iterator[Recording]:
 def recordings_in(source: Source) -> Iterator[Recording]:
     """The runs of a recording. Raises as `read_file`."""
     with open_octets(source.path) as octets:
+        from tcpwatch.sources.capture.container import no_capture
+
+        if octets.peek(1) not in _RECORDING_BEGINS:
+            raise source.called(no_capture(octets))
         try:
             yield from read_recordings(octets.lines())
         except UnicodeDecodeError as error:

@@ -131,7 +131,8 @@ def test_a_file_that_cannot_be_read_keeps_no_other_from_being_shown(folder: Path
     status, out, err = tcpwatch("replay", "nothing", "plain", "nowhere", cwd=folder)
     assert status == 2
     assert ACTIVE in out
-    assert [line.split(":")[1] for line in err.splitlines()] == [" nothing", " cannot read nowhere"]
+    told = [line.split(":")[1] for line in err.splitlines()]
+    assert told == [" nothing is neither a capture nor a recording", " cannot read nowhere"]
 
 
 @pytest.mark.parametrize("content", [b"\x7fELF\x02\x01\x01" + bytes(80), b"\xff\xfe\xfd" * 40])
@@ -139,7 +140,7 @@ def test_what_is_neither_capture_nor_recording_is_told(content: bytes, folder: P
     (folder / "it").write_bytes(content)
     status, out, err = tcpwatch("replay", "it", cwd=folder)
     assert (status, out) == (2, "")
-    assert err.startswith(("tcpwatch: it: ", "tcpwatch: it is neither"))
+    assert err.startswith("tcpwatch: it is neither a capture nor a recording: it begins with ")
     assert err.count("\n") == 1
 
 
@@ -191,3 +192,10 @@ def test_it_is_told_who_closed_and_how_long_each_state_lasted(folder: Path) -> N
     assert connection["reset_by"] == []
     _, out, _ = tcpwatch("replay", "plain", cwd=folder)
     assert "closed by FIN, first by the active end\n        active: SYN-SENT 2 ms, " in out
+
+
+def test_standard_input_that_is_closed_is_told(folder: Path) -> None:
+    argv = ["sh", "-c", 'exec "$0" -P -m tcpwatch replay - <&-', sys.executable]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, timeout=100, check=False)
+    told = b"tcpwatch: standard input is closed; name a file\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", told)

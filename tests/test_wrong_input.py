@@ -248,11 +248,13 @@ def test_a_file_whose_name_is_no_text_is_played(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"", ["line 1", "no head"]),
-        (b"hello\n", ["wrong.jsonl: line 1"]),
+        (b"", ["wrong.jsonl is neither a capture nor a recording: it is empty"]),
+        (b"hello\n", ["wrong.jsonl is neither", "it begins with 68 65 6c 6c"]),
+        (b"\n", ["line 1", "no head"]),
         (b"{}\n", ["line 1", "no schema"]),
         (b'{"schema": "tcpwatch-recording/2"}\n', ["tcpwatch-recording/2"]),
-        (b"[" * 100_000, ["line 1"]),
+        (b"{" * 100_000, ["line 1"]),
+        (b" " * ((1 << 24) + 1), ["line 1 is longer than 16777216 characters"]),
         (bytes(range(256)) * 10, ["wrong.jsonl"]),
         (b"\x0a\x0d\x0d\x0a" + bytes(100), ["wrong.jsonl"]),  # pcapng
         (b"\xd4\xc3\xb2\xa1" + bytes(100), ["wrong.jsonl"]),  # pcap

@@ -23,9 +23,15 @@ def open_container(octets: Octets) -> pcap.Pcap | pcapng.Pcapng:
         return pcap.Pcap(octets)
     if magic == pcapng.MAGIC:
         return pcapng.Pcapng(octets)
+    raise no_capture(octets)
+
+
+def no_capture(octets: Octets) -> TcpwatchError:
+    """What it begins with instead."""
+    magic = octets.peek(4)
     begins = f"begins with {magic.hex(' ')}" if magic else "is empty"
-    raise TcpwatchError(
-        f"{octets.name} is no capture: it {begins}",
+    return TcpwatchError(
+        f"{octets.name} is neither a capture nor a recording: it {begins}",
         "replay reads pcap and pcapng, also packed with gzip or zstd, and recordings of tcpwatch",
         ExitCode.USAGE,
     )

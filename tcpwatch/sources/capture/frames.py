@@ -6,7 +6,7 @@ what stands in a frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,15 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.at)
+
+    @classmethod
+    def joined(cls, parts: list[Frames]) -> Frames:
+        """One behind the other, where all lie in the same octets."""
+        if len(parts) == 1:
+            return parts[0]
+        names = [one.name for one in fields(cls)[1:]]
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        return cls(parts[0].octets, *columns)
 
 
 def numbers(octets: bytes, kind: str) -> NDArray[np.unsignedinteger]:

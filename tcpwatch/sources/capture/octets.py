@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _LARGEST_WINDOW = 1 << 27  # octets of memory that a zstd file may ask for; `zstd --ultra` uses it
+_LONGEST_LINE = 1 << 24  # characters
 _PIECE = 1 << 22
 _AHEAD = 1 << 18
 _FEED = 2048  # packed octets at a time: at worst they hold 64 MB (4 octets a block of 128 KB)
@@ -60,9 +62,20 @@ class Octets:
         self.position += len(taken)
         return taken
 
-    def lines(self) -> io.TextIOWrapper:
-        """The octets as text in UTF-8, line by line."""
-        return io.TextIOWrapper(io.BufferedReader(_Raw(self), _AHEAD), encoding="utf-8")
+    def lines(self) -> Iterator[str]:
+        """The octets as text in UTF-8, line by line. Raises TcpwatchError where one has no end."""
+        text = io.TextIOWrapper(io.BufferedReader(_Raw(self), _AHEAD), encoding="utf-8")
+        for number in count(1):
+            line = text.readline(_LONGEST_LINE)
+            if not line:
+                return
+            if len(line) == _LONGEST_LINE:
+                raise TcpwatchError(
+                    f"line {number} is longer than {_LONGEST_LINE} characters",
+                    "no line that tcpwatch writes is: name a capture or a recording",
+                    ExitCode.USAGE,
+                )
+            yield line
 
     def where(self, offset: int) -> str:
         """A place in the stream, for a person to find it."""

@@ -31,6 +31,7 @@ MAGIC = struct.pack("<I", _SECTION)  # the same in either byte order
 _BYTE_ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
 _LEAST = {_SECTION: 28, _INTERFACE: 20, _OLD_PACKET: 32, _SIMPLE: 16, _STATISTICS: 24, _PACKET: 32}
 _FRAMES = frozenset({_OLD_PACKET, _SIMPLE, _PACKET})
+_MOST_INTERFACES = 1 << 16
 _LONGEST_BLOCK = 16 << 20  # octets; libpcap's limit
 _IF_TSRESOL, _IF_TSOFFSET, _ISB_IFDROP, _ISB_OSDROP = 9, 14, 5, 7
 _EPB_FLAGS, _INBOUND = 2, 1
@@ -98,11 +99,17 @@ class Pcapng:
             fresh = octets.read(BLOCK)
             done = len(fresh) < BLOCK
             walk = _Walk(rest + fresh)
+            runs: list[Frames] = []
+            broken_off = None
             try:
-                yield from self._runs(walk)
+                runs.extend(self._runs(walk))
             except _Wrong as wrong:
-                tell = broken if start + wrong.at else unreadable
-                raise tell(octets, start + wrong.at, str(wrong)) from None
+                broken_off = wrong
+            if runs:
+                yield Frames.joined(runs)
+            if broken_off is not None:
+                tell = broken if start + broken_off.at else unreadable
+                raise tell(octets, start + broken_off.at, str(broken_off))
             rest = walk.buffer[walk.at :]
             if done:
                 octets.read(1)  # raises where the stream is not at its end, but broken
@@ -192,6 +199,8 @@ class Pcapng:
         if kind == _SECTION:
             self._begin_section(buffer, at)
         elif kind == _INTERFACE:
+            if len(self._section.interfaces) == _MOST_INTERFACES:
+                raise _Wrong(at, f"more than {_MOST_INTERFACES} interfaces")
             link, snaplen = struct.unpack_from(order + "H2xI", buffer, at + 8)
             interface = _interface(link, snaplen, buffer[at + 16 : end], order)
             self._section.interfaces.append(interface)

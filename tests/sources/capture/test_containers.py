@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.sources.capture import pcap as pcap_module
 from tcpwatch.sources.capture import pcapng as pcapng_module
+from tcpwatch.sources.capture.container import open_container
 from tcpwatch.sources.capture.walking import records
-from tests.sources.capture.reading import WasRead, frames_of
+from tests.sources.capture.reading import WasRead, frames_of, octets_of
 from tests.sources.capture.writing import (
     PCAP,
     RAW,
@@ -266,6 +267,25 @@ def test_a_frame_before_any_interface_ends_the_reading() -> None:
         found = frames_of(section() + wrong)
         assert found.frames == []
         assert "interface 0, where 0 are described" in str(found.broken)
+
+
+def test_nobody_has_so_many_interfaces() -> None:
+    described = interface()
+    written = section() + described * (1 << 16)
+    assert frames_of(written + enhanced(b"a", 1, of=(1 << 16) - 1)).frames == [Frame(1000, b"a", 1)]
+    found = frames_of(written + enhanced(b"a", 1) + described)
+    assert [frame.octets for frame in found.frames] == [b"a"]
+    assert "more than 65536 interfaces" in str(found.broken)
+
+
+def test_a_section_for_every_frame_is_read_at_once() -> None:
+    one = section() + interface() + enhanced(b"a", 1) + simple(b"b")
+    wrong = section() + simple(b"c")
+    container = open_container(octets_of(one * 50 + wrong))
+    blocks = container.blocks()
+    assert len(next(blocks)) == 100
+    with pytest.raises(TcpwatchError, match="interface 0, where 0 are described"):
+        next(blocks)
 
 
 def test_an_option_that_lies_about_its_length_is_left_alone() -> None:
