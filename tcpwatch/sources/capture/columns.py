@@ -11,6 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -85,6 +86,8 @@ class Ends:
 
     def __init__(self) -> None:
         self._known: dict[int, SocketAddress] = {}
+        self._met: set[int] = set()  # since some were let go of last, and they may be in no store
+        self._lock = Lock()
         self._odd = [np.uint64(secrets.randbits(64) | 1) for _ in range(3)]
 
     def ipv4(self, address: Int64s, port: Int64s) -> UInt64s:
@@ -102,10 +105,13 @@ class Ends:
             plain = np.ascontiguousarray(address[:, 12:]).view(">u4")[:, 0]
             mixed = np.where(within, self.ipv4(column(plain), port), mixed)
         ends, first = np.unique(mixed[~within], return_index=True)
-        for end, row in zip(ends.tolist(), np.flatnonzero(~within)[first].tolist(), strict=True):
-            if end not in self._known:
-                text = socket.inet_ntop(socket.AF_INET6, address[row].tobytes())
-                self._known[end] = SocketAddress(text, int(port[row]))
+        with self._lock:
+            self._met.update(ends.tolist())
+            rows = np.flatnonzero(~within)[first].tolist()
+            for end, row in zip(ends.tolist(), rows, strict=True):
+                if end not in self._known:
+                    text = socket.inet_ntop(socket.AF_INET6, address[row].tobytes())
+                    self._known[end] = SocketAddress(text, int(port[row]))
         return mixed
 
     def of(self, address: str, port: int) -> int:
@@ -125,9 +131,12 @@ class Ends:
 
     def forget(self, used: Callable[[], list[UInt64s]]) -> None:
         """Lets go of all but those where they have become many, so that memory is bounded."""
-        if len(self._known) > self._MOST:
-            kept = set(np.unique(np.concatenate(used())).tolist())
+        if len(self._known) <= self._MOST:
+            return
+        with self._lock:
+            kept = self._met.union(np.unique(np.concatenate(used())).tolist())
             self._known = {end: one for end, one in self._known.items() if end in kept}
+            self._met = set()
 
     def lasting(self) -> Ends:
         """The same, which goes on knowing what this one forgets."""

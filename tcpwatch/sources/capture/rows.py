@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
@@ -21,7 +22,7 @@ from tcpwatch.sources.capture.gathering import Gatherer, Limits
 from tcpwatch.sources.capture.octets import open_octets
 from tcpwatch.sources.capture.segments import Capture
 
-_AT_ONCE: Final = 1 << 18  # segments that are put together to connections at a time
+_AT_ONCE: Final = 1 << 17  # segments that are put together to connections at a time
 _TELL_S: Final = 0.1
 
 
@@ -97,7 +98,7 @@ class Rows:
         """The segments of all captures in order of time, many at once."""
         held: list[Segments] = []
         count = 0
-        for segments in _merged([_blocks(one, ends, broken) for one in self.captures]):
+        for segments in _ahead(_merged([_blocks(one, ends, broken) for one in self.captures])):
             held.append(segments)
             count += len(segments)
             self._tell()
@@ -120,6 +121,15 @@ class Rows:
         self._told_s = now_s
         segments = sum(one.tally.segments for one in self.captures)
         self._progress(Progress(0, None, segments))
+
+
+def _ahead(stream: Iterator[Segments]) -> Iterator[Segments]:
+    """The same, the next one read on another processor: numpy lets go of Python's lock."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, stream, None)
+        while (one := coming.result()) is not None:
+            coming = reader.submit(next, stream, None)
+            yield one
 
 
 def _blocks(capture: Capture, ends: Ends, broken: list[TcpwatchError]) -> Iterator[Segments]:

@@ -242,14 +242,14 @@ class Tuples:
 
     @cached_property
     def within(self) -> Bools:
-        """Whether each segment ends before what its receiver's window lets pass."""
+        """Whether each segment begins before its receiver's window ends, as the machine asks."""
         edges = self.other + self.windows
         mine = self._highest(edges, ~self.out & self.acks, _UNKNOWN_WINDOW)
         theirs = self._highest(edges, self.out & self.acks, _UNKNOWN_WINDOW)
         edge = np.where(
             self.out, self._before(mine, _UNKNOWN_WINDOW), self._before(theirs, _UNKNOWN_WINDOW)
         )
-        found: Bools = self.end < edge
+        found: Bools = self.own < edge
         return found
 
     # ------------------------------------------------------------------ shapes

@@ -24,8 +24,7 @@ LONG: Final = 64
 
 _HEAD, _AGAIN, _TAIL = 16, 4, 16  # of a run of segments that change nothing, so many are kept
 _LEAST: Final = 16
-_STRIDE: Final = 4096  # of data one is kept so often, lest numbers lie too far apart
-_LARGEST: Final = 1 << 28
+_LARGEST: Final = 1 << 28  # octets: of so many a segment is kept, lest numbers lie too far apart
 _FAR: Final = 1 << 26
 _PAUSE_NS: Final = 60_000_000_000
 _NEAR_POWER: Final = 4096  # more than are ever kept
@@ -145,15 +144,20 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
     segments, out = tuples.segments, tuples.out[places]
     data, fresh = segments.payload[places] > 0, tuples.ahead[places] == 0
     index = np.arange(len(places))
+    counts = np.diff(begins, append=len(index))
     kept: Bools = data & fresh & ~acked
     for way in (True, False):
         mine = out == way
-        kept[_last(mine & fresh, index, begins)] = True
-        kept[_last(mine & fresh & acked, index, begins)] = True
+        last_ack = _last(~mine & fresh, index, begins)
+        settled = mine & fresh & acked
+        # What its peer acknowledges last is there before, so that the window has moved on.
+        before = _last(settled & (index < np.repeat(last_ack, counts)), index, begins)
+        for places_of in (last_ack, before, _last(settled, index, begins)):
+            kept[places_of[places_of >= 0]] = True
         kept |= tuples.is_first(places, mine & data, way=way, data=True)
         kept |= tuples.is_first(places, mine & ~data, way=way, data=False)
-    within = index - np.repeat(begins, np.diff(begins, append=len(index)))
-    kept |= data & fresh & (within % _STRIDE == _STRIDE - 1)
+    grown = tuples.end[places] // _LARGEST
+    kept |= data & fresh & (grown != np.append(grown[1:], grown[-1:]))
     kept |= segments.payload[places] > _LARGEST
     pause = np.diff(segments.t_ns, prepend=segments.t_ns[:1]) >= _PAUSE_NS
     kept |= pause[places] | np.append(pause[1:], False)[places]
@@ -161,8 +165,8 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
 
 
 def _last(chosen: Bools, index: Int64s, begins: Int64s) -> Int64s:
-    found = np.maximum.reduceat(np.where(chosen, index, -1), begins)
-    last: Int64s = found[found >= 0]
+    """The last of those chosen in each run; -1 where there is none."""
+    last: Int64s = np.maximum.reduceat(np.where(chosen, index, -1), begins)
     return last
 
 
@@ -232,8 +236,10 @@ def _retold(
     if (tuples.flags & CUT).any():
         for way, kind in ((True, 2), (False, 5)):
             times[kind] = np.where(middle, tuples.gaps_acknowledged(of_first=way), 0)
-    kinds = np.repeat(np.tile(np.arange(6), len(out)), np.stack(times, axis=1).ravel())
-    of = np.repeat(tuples.of, sum(times))
+    rows = np.flatnonzero(sum(times))
+    told = np.stack([one[rows] for one in times], axis=1)
+    kinds = np.repeat(np.tile(np.arange(6), len(rows)), told.ravel())
+    of = np.repeat(tuples.of[rows], told.sum(axis=1))
     bounds = np.flatnonzero(np.diff(of, prepend=-1))
     if not len(bounds):
         return {}
