@@ -62,7 +62,7 @@ def conclude(
     if sifted is None:
         rows = [row_of(one, timeline.findings) for one in timeline.connections]
         sifted = sift(rows, wish, record, keep=len(rows), write=write)
-    numbers = {row.id: row.number for row in sifted.picked}
+    numbers = _numbers(sifted.picked, timeline)
     chosen = timeline
     if any(numbers.get(one.id) != one.number for one in timeline.connections):
         whole = record.lab.get("kind") != CAPTURE  # then calls and processes are of all
@@ -108,9 +108,10 @@ def add_evidence(
     cases: Iterable[Case], record: RunRecord, tracker: Tracker, events: Iterable[Event]
 ) -> None:
     """Explains the failures that are shown anew, with all their evidence: from their events."""
-    numbers = {case.row.id: case.row.number for case in cases}
     happenings = [tracker.feed(event) for event in events]
-    _, timeline = _chosen(happenings, tracker.timeline(record.end_ns), numbers, whole=False)
+    whole = tracker.timeline(record.end_ns)
+    numbers = _numbers([case.row for case in cases], whole)
+    _, timeline = _chosen(happenings, whole, numbers, whole=False)
     court = Court(record, timeline.end_ns)
     ends = {f"{e.role} {c.number}": e for c in timeline.connections for e in c.endpoints}
     for case in cases:
@@ -137,6 +138,21 @@ def _answers(sifted: Sifted, timeline: Timeline, record: RunRecord) -> Iterator[
                     asked = True
         if not asked:
             yield from tally.answers
+
+
+def _numbers(picked: Iterable[Row], timeline: Timeline) -> dict[ConnectionId, int]:
+    """By which number each connection goes that is one of those.
+
+    What was given up after a long silence, and then went on, is two rows and one connection.
+    """
+    known = {one.id for one in timeline.connections}
+    numbers: dict[ConnectionId, int] = {}
+    for row in picked:
+        found = row.id
+        while found not in known and found.generation:
+            found = replace(found, generation=found.generation - 1)
+        numbers.setdefault(found, row.number)
+    return numbers
 
 
 def _asked(answer: Answer, text: str) -> Answer:

@@ -85,8 +85,14 @@ def _fill(kept: int, stop: Callable[[], bool]) -> None:
         piece = os.read(given, _PIECE)
         if not piece:
             return
-        while piece:
-            piece = piece[os.write(kept, piece) :]
+        try:
+            while piece:
+                piece = piece[os.write(kept, piece) :]
+        except OSError as error:
+            raise TcpwatchError(
+                f"cannot keep standard input in {tempfile.gettempdir()}: {error.strerror}",
+                "make room there, name another folder by TMPDIR, or name a file",
+            ) from error
 
 
 def is_capture(source: Source) -> bool:

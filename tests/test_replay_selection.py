@@ -15,6 +15,7 @@ import sys
 import termios
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,9 @@ from tcpwatch.cli import main
 from tcpwatch.machine.filtering import parse_filter
 from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.verdict import Court, path_elements
-from tcpwatch.replaying import record_of
+from tcpwatch.outputs import tracker_of
+from tcpwatch.replayed import conclude
+from tcpwatch.replaying import Captures, Source, record_of
 from tcpwatch.sifting import sift, wish_of
 from tcpwatch.sources.capture.rows import Rows
 from tcpwatch.tcp.segment import Flags
@@ -470,3 +473,19 @@ def test_the_oddest_stand_under_a_ladder_too(replay: Call) -> None:
 def test_every_column_says_what_it_is() -> None:
     assert all(column.meaning for column in COLUMNS)
     assert len({column.name for column in COLUMNS}) == len(COLUMNS)
+
+
+def test_what_was_given_up_in_a_long_silence_and_went_on_is_shown_whole(tmp_path: Path) -> None:
+    path = tmp_path / "one.pcap"
+    path.write_bytes(capture(*connection(40_000, NORMAL)))
+    recording = Captures([Source("one.pcap", str(path))]).recording()
+    (row,) = Rows([str(path)])
+    later = replace(row, number=7, id=replace(row.id, generation=2))
+    wish = wish_of("id:7", ["active: ... > TIME-WAIT"], None)
+    sifted = sift([row, later], wish, recording.record, keep=9)
+    record, tracker = tracker_of(recording)
+    replayed = conclude(record, tracker, recording.events, wish, sifted=sifted)
+    (shown,) = replayed.judged.timeline.connections
+    assert (shown.number, len(shown.segments)) == (7, len(NORMAL))
+    assert {happening.connection for happening in replayed.happenings} == {7}
+    assert [one.met for one in replayed.judged.expectations] == [True]
