@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from tcpwatch.sources.capture.batch import Batch
 from tcpwatch.sources.capture.columns import Columns, Ends, Segments
 from tcpwatch.sources.capture.frames import Int64s
 from tcpwatch.sources.capture.gathering import Gatherer, Limits
-from tcpwatch.sources.capture.octets import open_octets
+from tcpwatch.sources.capture.octets import Octets, open_octets
 from tcpwatch.sources.capture.segments import Capture
 
 _AT_ONCE: Final = 1 << 17  # segments that are put together to connections at a time
@@ -27,7 +28,7 @@ _TELL_S: Final = 0.1
 
 
 class Progress(NamedTuple):
-    """How far the reading is. ``total`` is None where the length is not known."""
+    """How far the reading is, in octets once unpacked. ``total``: None where that is not known."""
 
     octets: int
     total: int | None
@@ -56,6 +57,8 @@ class Rows:
         self._limits = limits or Limits()
         self._at_once = at_once
         self._told_s = 0.0
+        self._octets: list[Octets] = []
+        self._sizes: list[int | None] = []
         self._gatherer: Gatherer | None = None
         self.captures: list[Capture] = []
         self.first_ns = 0
@@ -81,7 +84,10 @@ class Rows:
         ends = Ends()
         with ExitStack() as stack:
             for name in self._names:
-                self.captures.append(Capture(stack.enter_context(open_octets(name))))
+                octets = stack.enter_context(open_octets(name))
+                self._octets.append(octets)
+                self._sizes.append(_size(name, octets))
+                self.captures.append(Capture(octets))
             for segments in self._gathered(ends, broken):
                 if self._gatherer is None:
                     firsts = (one.tally.first_ns for one in self.captures)
@@ -120,7 +126,17 @@ class Rows:
             return
         self._told_s = now_s
         segments = sum(one.tally.segments for one in self.captures)
-        self._progress(Progress(0, None, segments))
+        read = sum(octets.position for octets in self._octets)
+        known = [size for size in self._sizes if size is not None]
+        total = sum(known) if len(known) == len(self._sizes) else None
+        self._progress(Progress(read, total, segments))
+
+
+def _size(name: str, octets: Octets) -> int | None:
+    """How long a file is, where that is known: unpacked, and not standard input."""
+    if octets.packed or name == "-" or not Path(name).is_file():
+        return None
+    return Path(name).stat().st_size
 
 
 def _ahead(stream: Iterator[Segments]) -> Iterator[Segments]:

@@ -22,7 +22,7 @@ THINNED: Final = 0x1000
 LONG: Final = 64
 """Segments; what has no more is kept wholly."""
 
-_HEAD, _AGAIN, _TAIL = 16, 4, 16  # of a run of segments that change nothing, so many are kept
+_HEAD, _AGAIN, _TAIL = 16, 8, 16  # of a run of segments that change nothing, so many are kept
 _LEAST: Final = 16
 _LARGEST: Final = 1 << 28  # octets: of so many a segment is kept, lest numbers lie too far apart
 _FAR: Final = 1 << 26
@@ -115,7 +115,7 @@ def _middle(tuples: Tuples) -> Bools:
     strange = ((flags & SYN) != 0) & ((tuples.own != 0) | (tuples.ahead < -1))
     strange |= np.abs(tuples.ahead) > _FAR
     neutral &= ~np.repeat(np.logical_or.reduceat(strange, tuples.starts), tuples.counts)
-    neutral &= tuples.until_first((flags & RST) != 0)
+    neutral &= tuples.until_first((flags & RST) != 0) & _is_steady(tuples)
     place = np.arange(count)
     edge = np.empty(count, np.bool_)
     edge[1:] = neutral[1:] != neutral[:-1]
@@ -126,6 +126,17 @@ def _middle(tuples: Tuples) -> Bools:
     first = np.repeat(starts + np.maximum(_HEAD - within, _AGAIN), counts)
     last = np.repeat(starts + counts - _TAIL, counts)
     found: Bools = neutral & (place >= first) & (place < last) & (last - first >= _LEAST)
+    return found
+
+
+def _is_steady(tuples: Tuples) -> Bools:
+    """Where nobody closes: no end has sent a FIN, or one has and got its acknowledgement."""
+    fins = (tuples.flags & FIN) != 0
+    closed = [~tuples.until_first(fins & (tuples.out == way)) for way in (True, False)]
+    steady = ~(closed[0] & closed[1])
+    for way, top, closing in zip((True, False), tuples.tops, closed, strict=True):
+        steady &= ~closing | (tuples.highest_ack(of_first=way) >= top)
+    found: Bools = steady
     return found
 
 
