@@ -11,6 +11,7 @@ import ipaddress
 import operator
 import re
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -140,6 +141,7 @@ _UNITS: dict[Kind, dict[str, float]] = {
 }
 _TRUTHS = {"yes": 1, "true": 1, "1": 1, "no": 0, "false": 0, "0": 0}
 _ANYTHING = "*"
+_OF_ADDRESSES = frozenset("0123456789abcdef.:[]")
 
 
 class WantedError(ValueError):
@@ -221,17 +223,19 @@ def _test_of(field: Field, comparison: str, wanted: str) -> Test:
 def search_of(word: str) -> Test:
     """Whether a value of any searched field holds that word, in any case."""
     low = word.lower()
-    try:
-        state = TcpState.parse(word)
-    except ValueError:
-        state = None
+    states = {state for state in TcpState if low in state.value.lower()}
+    with suppress(ValueError):
+        states.add(TcpState.parse(word))
+    numeric = _OF_ADDRESSES.issuperset(low)
 
     def test(value: Value) -> bool:
         match value:
             case frozenset():
-                return state in value or any(low in one.value.lower() for one in value)
-            case str() | SocketAddress():
-                return low in str(value).lower()
+                return not states.isdisjoint(value)
+            case SocketAddress():
+                return numeric and low in str(value)
+            case str():
+                return low in value.lower()
             case tuple():
                 return False
             case _:
