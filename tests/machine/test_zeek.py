@@ -92,9 +92,39 @@ def test_zeek_forgets_a_connection_after_a_while(lines: list[str], logged: list[
     assert [one.history for one in zeek_connections(conversation(*lines))] == logged
 
 
-def test_wireshark_takes_another_syn_for_a_new_stream() -> None:
-    assert completeness(conversation(*OPEN, "> S 900:900(0)", "< A 1:1(0) ack 1")) == (7, 5)
-    assert completeness(conversation("> S 0:0(0)", "> S 0:0(0)", *OPEN[1:])) == (7,)
+@pytest.mark.parametrize(
+    "lines, streams",
+    [
+        ([*OPEN, "> S 900:900(0)", "< A 1:1(0) ack 1"], (7, 5)),
+        (["> S 0:0(0)", *OPEN], (7,)),
+        (["> S 0:0(0)", "> S 50:50(0)"], (1, 1)),
+        (["> S 0:0(0)", "> S 50:50(0)", "< SA 9:9(0) ack 51"], (1, 3)),
+        (["> S 0:0(0)", "< S 50:50(0)"], (1,)),
+        (["> S 0:0(0)", "< S 50:50(0)", "> S 70:70(0)"], (1, 1)),
+        (["> S 0:0(0)", "< RA 0:0(0) ack 1", "> S 0:0(0)"], (37,)),
+        (["> S 0:0(0)", "< RA 0:0(0) ack 1", "> S 50:50(0)"], (37, 1)),
+        ([*OPEN, "> FA 1:1(0) ack 1", "> S 0:0(0)"], (23,)),
+        ([*OPEN, "< S 0:0(0)"], (7,)),
+        ([*OPEN, "< S 99:99(0)"], (7, 1)),
+        ([*OPEN, "> S 50:50(0)", "> S 70:70(0)"], (7, 1, 1)),
+        ([*OPEN, "> S 50:50(0)", "< SA 99:99(0) ack 51"], (7, 3)),
+        ([*OPEN, "< SA 99:99(0) ack 1"], (7,)),
+        ([*OPEN[:2], "< SA 99:99(0) ack 1", "< S 99:99(0)"], (3,)),
+        ([*OPEN[:2], "< SA 99:99(0) ack 1", "< S 0:0(0)"], (3, 1)),
+        (["> S 0:0(0)", "> SA 1:1(0) ack 9", "> S 0:0(0)"], (3, 1)),
+        (["> S 0:0(0)", "< SFA 0:0(0) ack 1"], (19,)),
+        (["> A 0:0(0) ack 9", "> S 50:50(0)"], (0, 1)),
+        (["> A 0:0(0) ack 9", "< S 50:50(0)"], (0, 1)),
+        (["> PA 0:3(3) ack 9", "< A 9:9(0) ack 3", "< S 8:8(0)"], (12,)),
+        (["> S 0:0(0)", "> A 1:1(0) ack 9", "> S 50:53(3)"], (5, 1)),
+        (["> RS 0:0(0)"], (1,)),
+        (["> RS 0:0(0)", "< A 1:1(0) ack 9"], (37,)),
+        (["> S 0:0(0)", "> RS 5:5(0)"], (1, 33)),
+    ],
+)
+def test_wireshark_makes_these_streams(lines: list[str], streams: tuple[int, ...]) -> None:
+    """As tshark 4.0.17 said of each."""
+    assert completeness(conversation(*lines)) == streams
 
 
 def test_wireshark_counts_no_packet_that_is_alone_unless_it_is_a_syn() -> None:
