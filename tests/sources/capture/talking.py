@@ -152,11 +152,11 @@ def mutated(said: list[Said], random: Random) -> list[Said]:
     return said
 
 
-def talks(seed: int, most: int = 12) -> Iterator[list[Said]]:
+def talks(seed: int, most: int = 12, *, mutate: bool = True) -> Iterator[list[Said]]:
     """Several for one tuple, one behind the other: mostly it is one."""
     random = Random(seed)  # noqa: S311 - the same for the same seed
     while True:
         said: list[Said] = []
         for _ in range(random.choice((1, 1, 1, 1, 2, 3))):
             said += talk(random, most)
-        yield mutated(said, random) if random.random() < 0.6 else said
+        yield mutated(said, random) if mutate and random.random() < 0.6 else said

@@ -87,9 +87,9 @@ def test_what_is_silent_is_given_up_and_said_to_be(tmp_path: Path) -> None:
 
 
 def test_no_more_are_held_than_the_limit_says(tmp_path: Path) -> None:
-    frames = frames_of(3, 200, every_ns=SECOND // 10)
+    frames = frames_of(3, 40, every_ns=SECOND)
     path = written(tmp_path / "many.pcap", frames)
-    rows = Rows([path], at_once=50, limits=Limits(connections=10))
+    rows = Rows([path], at_once=200, limits=Limits(connections=5))
     first = next(rows.batches())
     assert first.last_ns.max() < (frames[-1].t_ns - frames[0].t_ns) // 2
 
