@@ -35,7 +35,7 @@ class Thinned:
     """What is kept. Of each tuple what the others come to, with two columns as in a record.
 
     ``retold`` has for each tuple what Zeek would have counted: (kind, place) in order, where kinds
-    are T, W, G of the first's way and of the other's.
+    are W, T, G of the first's way and of the other's.
     """
 
     tuples: Tuples
@@ -79,7 +79,7 @@ class Retold:
             told = sum(times for which, times in runs if which == kind)
             if count > told and 10 * told - count <= _NEAR_POWER:
                 runs.append((kind, count - told))
-        return tuple((kind < 3, "TWG"[kind % 3], times) for kind, times in runs)
+        return tuple((kind < 3, "WTG"[kind % 3], times) for kind, times in runs)
 
 
 def thinned(tuples: Tuples) -> Thinned | None:
@@ -157,6 +157,7 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
     index = np.arange(len(places))
     counts = np.diff(begins, append=len(index))
     kept: Bools = data & fresh & ~acked
+    opening = np.zeros(len(places), np.bool_)
     for way in (True, False):
         mine = out == way
         last_ack = _last(~mine & fresh, index, begins)
@@ -165,8 +166,13 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
         before = _last(settled & (index < np.repeat(last_ack, counts)), index, begins)
         for places_of in (last_ack, before, _last(settled, index, begins)):
             kept[places_of[places_of >= 0]] = True
-        kept |= tuples.is_first(places, mine & data, way=way, data=True)
-        kept |= tuples.is_first(places, mine & ~data, way=way, data=False)
+        opening |= tuples.is_first(places, mine & data, way=way, data=True)
+        opening |= tuples.is_first(places, mine & ~data, way=way, data=False)
+    # In Zeek's history the first of a kind has its place among what is counted.
+    counted = (data & ~fresh) | (segments.window[places] == 0)
+    counted &= index < np.repeat(_last(opening, index, begins), counts)
+    total = np.cumsum(counted)
+    kept |= opening | (counted & (total - np.repeat(total[begins], counts) < LONG))
     grown = tuples.end[places] // _LARGEST
     kept |= data & fresh & (grown != np.append(grown[1:], grown[-1:]))
     kept |= segments.payload[places] > _LARGEST
@@ -242,8 +248,8 @@ def _retold(
     And of what those in the middles acknowledge that the capture lacks.
     """
     out = tuples.out
-    times = [(dropped & again & out) * 1, (dropped & zero & out) * 1, np.zeros(len(out), np.int64)]
-    times += [(dropped & again & ~out) * 1, (dropped & zero & ~out) * 1, times[2]]
+    times = [(dropped & zero & out) * 1, (dropped & again & out) * 1, np.zeros(len(out), np.int64)]
+    times += [(dropped & zero & ~out) * 1, (dropped & again & ~out) * 1, times[2]]
     if (tuples.flags & CUT).any():
         for way, kind in ((True, 2), (False, 5)):
             times[kind] = np.where(middle, tuples.gaps_acknowledged(of_first=way), 0)
