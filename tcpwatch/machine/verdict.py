@@ -137,7 +137,7 @@ def _ends(timeline: Timeline) -> dict[tuple[str, int], Endpoint]:
 def _endpoint(key: str, ends: dict[tuple[str, int], Endpoint]) -> Endpoint | None:
     """The first connection's end of that role; ``client 2`` is the second connection's."""
     role, _, number = key.partition(" ")
-    return ends.get((role, int(number) if number.isdigit() else 1))
+    return ends.get((role, int(number) if number.isdecimal() else 1))
 
 
 class Court:

@@ -260,7 +260,7 @@ class Acts:
 
     def _process(self, pid: int | str | None) -> str:
         """A process by the name that the page has for it, else its pid."""
-        known = str(pid).isdigit() and self._memory.names.get(int(str(pid)))
+        known = str(pid).isdecimal() and self._memory.names.get(int(str(pid)))
         return self._wording.safe(known or str(pid))
 
     def _text(self, data: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tcpwatch.model.events import Fate, ProcessChange
@@ -517,6 +517,7 @@ STEPS = st.lists(
 )
 
 
+@example(steps=[(0.0, "client", "S", 0, None, [], False)], texts=["", "²", "", ""], width=94)
 @settings(max_examples=60)
 @given(steps=STEPS, texts=st.lists(TEXTS, min_size=4, max_size=4), width=st.integers(30, 130))
 def test_no_run_however_odd_breaks_the_page(
