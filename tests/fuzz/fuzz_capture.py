@@ -1,10 +1,10 @@
 """Fuzzes the way from a capture's octets to the report, by coverage (atheris, from PyPI).
 
     pip install atheris
-    python tests/fuzz/fuzz_capture.py file|frames|segments FOLDER [-max_total_time=600 ...]
+    python tests/fuzz/fuzz_capture.py file|columns|frames|segments FOLDER [-max_total_time=600 ...]
 
-FOLDER is the corpus: seeded from the captures of the tests, then grown. `file` has whole files,
-`frames` link layers, tunnels and fragments, `segments` the machine; all go through to the report.
+FOLDER is the corpus: seeded from the captures of the tests, then grown. `file` has whole files, and
+`columns` too, for rows; `frames` link layers, tunnels, fragments; `segments` is for the machine.
 What breaks is written as crash-*, timeout-* or oom-*: put it into the tests.
 """
 
@@ -38,6 +38,7 @@ def loaded() -> dict[str, Callable[[bytes], None]]:
     from tcpwatch.outputs import tracker_of
     from tcpwatch.replaying import read_file
     from tcpwatch.sources import capture
+    from tcpwatch.sources.capture.rows import Rows
     from tcpwatch.tcp.segment import WINDOW_SCALE, Flags, Option, Segment
     from tcpwatch.tcp.seq import SeqNumber
     from tcpwatch.views.json import dump, run_document
@@ -69,6 +70,18 @@ def loaded() -> dict[str, Callable[[bytes], None]]:
             os.write(descriptor, octets)
             for recording in read_file(f"/proc/self/fd/{descriptor}"):
                 report(recording)
+        except TcpwatchError as error:
+            assert "\n" not in error.message  # noqa: PT017 - one line, whatever the octets
+        finally:
+            os.close(descriptor)
+
+    def columns(octets: bytes) -> None:
+        """The quick way, in small batches, so that connections lie across them."""
+        descriptor = os.memfd_create("capture")
+        try:
+            os.write(descriptor, octets)
+            for row in Rows([f"/proc/self/fd/{descriptor}"], at_once=5):
+                assert len(row.endpoints) == len(row.durations_ns(row.last_ns))
         except TcpwatchError as error:
             assert "\n" not in error.message  # noqa: PT017 - one line, whatever the octets
         finally:
@@ -117,10 +130,10 @@ def loaded() -> dict[str, Callable[[bytes], None]]:
         record = RunRecord("fuzz", "", lab, (wire,), expect={}, roles={}, end_ns=t_ns)
         report(Recording(record, tuple(events), complete=True))
 
-    return {"file": file, "frames": frames, "segments": segments}
+    return {"file": file, "columns": columns, "frames": frames, "segments": segments}
 
 
-TARGETS: Final = {"file": 1 << 13, "frames": 1 << 12, "segments": 8 * 40}
+TARGETS: Final = {"file": 1 << 13, "columns": 1 << 13, "frames": 1 << 12, "segments": 8 * 40}
 """And how many octets each is given at most: short ones say as much in less time."""
 
 
@@ -136,7 +149,7 @@ def seeds(target: str) -> Iterator[bytes]:
         if path.is_file() and path.suffix in {".pcap", ".pcapng", ".gz"}
     ]
     small = [octets for octets in captures if len(octets) <= TARGETS["file"]]
-    if target == "file":
+    if target in {"file", "columns"}:
         yield from small
         return
     for octets in small:
