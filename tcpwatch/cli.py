@@ -238,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_choice(run)
     _add_lab(run)
     _add_output(run)
+    _add_reports(run)
 
     replay = commands.add_parser(
         "replay",
@@ -348,6 +349,29 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
 
 
+def _add_reports(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group(
+        "in CI",
+        "Under GitHub Actions, what does not pass is annotated, and told in the step's summary.",
+    )
+    group.add_argument(
+        "--junit",
+        metavar="FILE",
+        help="JUnit XML (FILE may be -): a failure, or where it is INCONCLUSIVE an error",
+    )
+    group.add_argument(
+        "--keep-on-failure",
+        metavar="DIR",
+        help="keep recording, pcapng and ladder of each run that does not pass",
+    )
+    group.add_argument(
+        "--baseline",
+        metavar="FILE",
+        help="compare with the runs that --json saved, of another kernel for example, and exit "
+        "with 1 if anything goes otherwise now, 0 if nothing, 3 if that cannot be told",
+    )
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
@@ -411,6 +435,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         json=arguments.json,
         jsonl=arguments.jsonl,
         pcap=arguments.pcap,
+        junit=getattr(arguments, "junit", None),
+        keep=getattr(arguments, "keep_on_failure", None),
+        baseline=getattr(arguments, "baseline", None),
         quiet=arguments.quiet,
         width=_width(),
         colour=_colourful(),

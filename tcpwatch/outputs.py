@@ -17,16 +17,20 @@ from typing import BinaryIO, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario
+from tcpwatch.machine.baseline import Baseline, Comparison
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import judge
 from tcpwatch.model.events import SegmentSeen
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
+from tcpwatch.reports import Reports, open_reports, read_baseline
 from tcpwatch.session import Session, Sink
 from tcpwatch.staging import Options
 from tcpwatch.views import json as json_view
 from tcpwatch.views.canvas import shortened
+from tcpwatch.views.cases import Case
+from tcpwatch.views.comparison import comparison_lines
 from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
 from tcpwatch.views.palette import in_ascii
 from tcpwatch.views.paths import summary_head, summary_lines
@@ -59,6 +63,9 @@ class Settings:
     json: str | None = None
     jsonl: str | None = None
     pcap: str | None = None
+    junit: str | None = None
+    keep: str | None = None
+    baseline: str | None = None
     quiet: bool = False
     width: int = 80
     colour: bool = False
@@ -69,14 +76,20 @@ class Settings:
     @property
     def silent(self) -> bool:
         """Standard output belongs to a document, or nothing is to be said."""
-        return self.quiet or "-" in (self.json, self.jsonl, self.pcap)
+        return self.quiet or "-" in self.documents
+
+    @property
+    def documents(self) -> tuple[str | None, ...]:
+        """Where each document goes that could have standard output for itself."""
+        return (self.json, self.jsonl, self.pcap, self.junit)
 
 
 @dataclass(slots=True)
 class _Planned:
-    """One run that was to be: its topic, and what came of it."""
+    """One run that was to be: its topic in the table, its scenario, and what came of it."""
 
     topic: str = ""
+    scenario: Scenario | None = None
     run: Run | None = None
 
 
@@ -87,9 +100,16 @@ class Outputs:
     """
 
     def __init__(
-        self, settings: Settings, json: TextIO | None, jsonl: TextIO | None, pcap: BinaryIO | None
+        self,
+        settings: Settings,
+        json: TextIO | None,
+        jsonl: TextIO | None,
+        pcap: BinaryIO | None,
+        reports: Reports,
+        baseline: Baseline | None,
     ) -> None:
         self._settings = settings
+        self._reports, self._baseline = reports, baseline
         self._wording = Wording(settings.ascii_only)
         self._json, self._jsonl, self._pcap = json, jsonl, pcap
         self._planned: list[_Planned] = []
@@ -97,13 +117,14 @@ class Outputs:
         self._progress = Progress(settings)
         self._shown = False
         self._folded = False
+        self._comparison: Comparison | None = None
         self.interrupted = False
 
-    def plan(self, topics: Sequence[str], *, folded: bool) -> None:
-        """What is to be played: the topic of each run, in the order of the final table."""
-        self._planned = [_Planned(topic) for topic in topics]
+    def plan(self, chosen: Sequence[Scenario], *, by_topic: bool, folded: bool) -> None:
+        """What is to be played, in the order of the final table, which may be ``by_topic``."""
+        self._planned = [_Planned(one.topic if by_topic else "", one) for one in chosen]
         self._folded = folded
-        self._progress.total = len(topics)
+        self._progress.total = len(chosen)
 
     @property
     def status(self) -> ExitCode:
@@ -113,6 +134,8 @@ class Outputs:
         """
         if self.interrupted:
             return ExitCode.INTERRUPTED
+        if self._comparison is not None and not self._errors:
+            return _STATUS[self._comparison.verdict]
         found = {_STATUS[judged.verdict] for judged in self._judged}
         found |= {error.exit_code for error in self._errors}
         worst = (ExitCode.USAGE, ExitCode.FAILED, ExitCode.INCONCLUSIVE)
@@ -182,7 +205,9 @@ class Outputs:
             self._planned.append(_Planned())
         self._planned[index].run = run
         self._progress.end(index)
-        if (self._folded or isinstance(run, Unplayed)) and not self._settings.silent:
+        # Of one alone that could not be played, the error at the end tells.
+        unplayed = isinstance(run, Unplayed) and len(self._planned) > 1
+        if (self._folded or unplayed) and not self._settings.silent:
             self._tell_folded(run, ladder if _worth_a_ladder(run) else "")
         self._progress.show()
 
@@ -203,17 +228,31 @@ class Outputs:
         ``wall_s``: how long it took to play them. Raises TcpwatchError where nothing was played.
         """
         self._progress.clear()
+        kept = self._reports.write([_case(one) for one in self._planned if one.run is not None])
         if self._errors and not self._judged and not self.interrupted:
             raise self._errors[0]
         self._write_documents(many=many)
         if many and not self._settings.silent:
             self._separate()
             self._tell_table(wall_s)
+        if kept and not self._settings.silent:
+            self._say("".join(f"kept {escaped(name)}\n" for name in kept))
+        self._compare()
         told = dict.fromkeys(str(error) for error in self._errors)
         if self.interrupted and not self._settings.quiet:
             told["interrupted"] = None
         for message in told:
             sys.stderr.write(f"tcpwatch: {escaped(message)}\n")
+
+    def _compare(self) -> None:
+        """Against the baseline, where one was given: what is otherwise now is shown as a diff."""
+        if self._baseline is None:
+            return
+        documents = [json_view.run_document(judged) for judged in self._judged]
+        self._comparison = self._baseline.compare(documents, every=self._settings.every)
+        if not self._settings.silent:
+            self._separate()
+            self._draw(comparison_lines(self._comparison, self._settings.width, self._wording))
 
     def _write_documents(self, *, many: bool) -> None:
         if self._json:
@@ -250,6 +289,15 @@ class Outputs:
         self._progress.clear()
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+def _case(planned: _Planned) -> Case:
+    run, scenario = planned.run, planned.scenario
+    assert run is not None
+    if scenario is None:
+        name = run.scenario if isinstance(run, Unplayed) else run.record.scenario
+        return Case("replay", name, run)
+    return Case(scenario.topic, scenario.name, run, scenario.path)
 
 
 def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
@@ -426,6 +474,8 @@ class Progress:
 @contextmanager
 def open_outputs(settings: Settings) -> Iterator[Outputs]:
     """Opens every output before anything is played: one that cannot be written is told at once."""
+    # First, since it may be the very file that --json is to write.
+    baseline = read_baseline(settings.baseline) if settings.baseline is not None else None
     with ExitStack() as stack:
 
         def text(name: str | None) -> TextIO | None:
@@ -446,10 +496,13 @@ def open_outputs(settings: Settings) -> Iterator[Outputs]:
                 "name a file in a folder that you may write to",
                 ExitCode.USAGE,
             ) from error
-        if [settings.json, settings.jsonl, settings.pcap].count("-") > 1:
+        if settings.documents.count("-") > 1:
             raise TcpwatchError(
-                "standard output can take only one of --json, --jsonl and --pcap",
+                "standard output can take only one of --json, --jsonl, --pcap and --junit",
                 "name files for the others",
                 ExitCode.USAGE,
             )
-        yield Outputs(settings, json, jsonl, pcap)
+        reports = stack.enter_context(
+            open_reports(settings.junit, settings.keep, quiet=settings.quiet)
+        )
+        yield Outputs(settings, json, jsonl, pcap, reports, baseline)
