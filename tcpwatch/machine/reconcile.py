@@ -157,8 +157,13 @@ class History:
         """The witness knows better what it left open: only ``states`` are possible there."""
         doubt = self.bounds.get(witness)
         if doubt is None:
-            at_the_end = self.cursor(witness) in (-1, len(self.steps) - 1)
-            return self.narrow(states) if at_the_end else self
+            place = len(self.steps) - 1
+            if self.cursor(witness) not in (-1, place):
+                return self
+            narrowed = self.narrow(states)
+            if narrowed is self or place == 0:
+                return narrowed
+            return replace(narrowed, cursors={**self.cursors, witness: place})
         left = doubt.states & states
         if not left or left == doubt.states:
             return self
@@ -233,10 +238,11 @@ class History:
         elif claim.witness in step.witnesses:
             return self
         else:
+            dated = step.witnesses or step.doubted_by == claim.witness
             confirmed = replace(
                 step,
                 states=claim.states,
-                t_ns=min(step.t_ns, claim.t_ns) if step.witnesses else claim.t_ns,
+                t_ns=min(step.t_ns, claim.t_ns) if dated else claim.t_ns,
                 cause=step.cause or claim.cause,
                 basis=_stronger(step.basis, claim.basis),
                 witnesses=step.witnesses | {claim.witness},

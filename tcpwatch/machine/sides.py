@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from tcpwatch.machine.arrivals import Underway, is_news, proven_by
 from tcpwatch.machine.endpoint import InferredEndpoint, Observed, Step
 from tcpwatch.machine.midstream import after_a_miss
-from tcpwatch.machine.reconcile import History
+from tcpwatch.machine.reconcile import History, PathStep
 from tcpwatch.machine.stimulus import Kind, Stimulus
 from tcpwatch.machine.table import edges
 from tcpwatch.machine.witnessing import LOCAL, blind_spot
@@ -52,18 +52,16 @@ class _Perhaps:
     underway: Underway
     stimulus: Stimulus
 
-    def transition(
-        self, before: frozenset[TcpState], states: frozenset[TcpState], silent_ns: int
-    ) -> Transition:
+    def transition(self, last: PathStep, states: frozenset[TcpState], silent_ns: int) -> Transition:
         """The doubt of it; or, had it not arrived, its receiver would have spoken since."""
-        after, basis, cause = states, Basis.INFERRED, ""
+        before, after, basis, cause = last.states, states, Basis.INFERRED, ""
         silent = silent_ns >= _FIN_AGAIN_NS
         if silent and self.stimulus is Stimulus.ACK_OF_FIN and len(states - before) == 1:
             after, basis, cause = states - before, Basis.ASSUMED, "its FIN was not sent again"
         return Transition(
             Belief(before),
             Belief(after),
-            self.underway.t_ns,
+            max(self.underway.t_ns, last.t_ns),  # what came before it may have been proven later
             cause,
             basis,
             (),
@@ -265,7 +263,7 @@ class SideTrack:
         if moved is not None and self.able(attending) == {WIRE} and last.states < possible:
             states = possible | self.inferred.with_unsent_fin
             silent_ns = 0 if end_ns is None else end_ns - max(moved.underway.t_ns, self.spoke_ns)
-            return moved.transition(last.states, states, silent_ns)
+            return moved.transition(last, states, silent_ns)
         unsent = self.inferred.with_unsent_fin
         if self.able(attending) == {WIRE} and last.states == self.inferred.states < unsent:
             # Nothing has come of it yet.
@@ -281,7 +279,7 @@ class SideTrack:
         return Transition(
             Belief(last.states),
             Belief(states),
-            doubts[0].t_ns,
+            max(doubts[0].t_ns, last.t_ns),
             doubts[0].cause,
             last.basis,
             tuple(doubt.witness for doubt in doubts),

@@ -6,7 +6,9 @@ explain the difference, the answer is INCONCLUSIVE. Must not know how a view sho
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise, zip_longest
 
 from tcpwatch.machine.pattern import PathElement, Pattern
@@ -14,6 +16,7 @@ from tcpwatch.machine.table import edges
 from tcpwatch.machine.witnessing import unseen_after
 from tcpwatch.model.events import KERNEL, Gap
 from tcpwatch.model.timeline import (
+    CAPTURE,
     Endpoint,
     Expectation,
     Judged,
@@ -26,6 +29,7 @@ from tcpwatch.model.timeline import (
 from tcpwatch.tcp.state import TcpState
 
 _ANY = "..."
+_ITS_END = (TcpState.CLOSED, TcpState.LISTEN)
 _LONGEST_UNSEEN = 2  # LISTEN > SYN-RECEIVED > LISTEN, or FIN-WAIT-2 > TIME-WAIT > CLOSED
 
 
@@ -52,14 +56,29 @@ def path_elements(endpoint: Endpoint, end_ns: int) -> tuple[PathElement, ...]:
     )
 
 
-def judge(record: RunRecord, timeline: Timeline) -> Judged:
-    """The verdict on a finished run, with its reasons, the weightiest first."""
-    cut_short = bool(record.problem or record.failed_checks or record.inconclusive)
-    expectations = tuple(
-        _expectation(role, text, timeline, cut_short=cut_short, attending=_attending(record))
-        for key, text in record.expect.items()
-        for role in _ends(key, timeline)
-    )
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An expectation as it was met, and, where it was not or may not have been, why in a line."""
+
+    expectation: Expectation
+    reason: str = ""
+
+
+def judge(record: RunRecord, timeline: Timeline, answers: Iterable[Answer] = ()) -> Judged:
+    """The verdict on a finished run, with its reasons, the weightiest first.
+
+    ``answers`` are those to what is expected beside what the run itself expects.
+    """
+    court, ends = Court(record, timeline.end_ns), _ends(timeline)
+    answers = [
+        *(
+            court.answer(key, _compiled(text), _endpoint(key, ends))
+            for name, text in record.expect.items()
+            for key in _keys(name, timeline)
+        ),
+        *answers,
+    ]
+    expectations = tuple(answer.expectation for answer in answers)
     failures = [record.problem] if record.problem else []
     failures += record.failed_checks
     doubts = list(record.inconclusive)
@@ -71,12 +90,12 @@ def judge(record: RunRecord, timeline: Timeline) -> Judged:
         for event in timeline.events
         if isinstance(event.payload, Gap)
     ]
-    for expectation in expectations:
-        if expectation.met is False:
-            reason = f"{expectation.endpoint}: {_summary(expectation, timeline)}"
+    for answer in answers:
+        reason = f"{answer.expectation.endpoint}: {answer.reason}"
+        if answer.expectation.met is False:
             (doubts if losses else failures).append(reason)
-        elif expectation.met is None and not cut_short:
-            doubts.append(f"{expectation.endpoint}: {_summary(expectation, timeline)}")
+        elif answer.expectation.met is None and not cut_short(record):
+            doubts.append(reason)
     if doubts:
         doubts += losses
     if failures and not record.inconclusive:
@@ -89,46 +108,94 @@ def judge(record: RunRecord, timeline: Timeline) -> Judged:
     return Judged(record, timeline, Verdict.PASS, (), expectations)
 
 
-def _ends(key: str, timeline: Timeline) -> list[str]:
+def cut_short(record: RunRecord) -> bool:
+    """Whether the run ended before its time, so that what is missing may only not have come yet."""
+    return bool(record.problem or record.failed_checks or record.inconclusive)
+
+
+def _keys(name: str, timeline: Timeline) -> list[str]:
     """Whom an expectation is of: ``every client`` is ``client 1``, ``client 2`` and so on."""
-    every, _, role = key.partition(" ")
+    every, _, role = name.partition(" ")
     if every != "every":
-        return [key]
+        return [name]
     numbers = [c.number for c in timeline.connections if any(e.role == role for e in c.endpoints)]
-    return [f"{role} {number}" for number in numbers] or [key]
+    return [f"{role} {number}" for number in numbers] or [name]
 
 
-def _endpoint(role: str, timeline: Timeline) -> Endpoint | None:
+def _ends(timeline: Timeline) -> dict[tuple[str, int], Endpoint]:
+    return {(e.role, c.number): e for c in timeline.connections for e in c.endpoints}
+
+
+def _endpoint(key: str, ends: dict[tuple[str, int], Endpoint]) -> Endpoint | None:
     """The first connection's end of that role; ``client 2`` is the second connection's."""
-    name, _, number = role.partition(" ")
-    wanted = int(number) if number.isdigit() else 1
-    connection = next((c for c in timeline.connections if c.number == wanted), None)
-    if connection is None:
-        return None
-    return next((end for end in connection.endpoints if end.role == name), None)
+    role, _, number = key.partition(" ")
+    return ends.get((role, int(number) if number.isdigit() else 1))
 
 
-def _attending(record: RunRecord) -> frozenset[str]:
-    return frozenset(str(source["name"]) for source in record.sources if source["available"])
+class Court:
+    """Judges paths against patterns, knowing what the witnesses of the run could see."""
+
+    def __init__(self, record: RunRecord, end_ns: int) -> None:
+        available = (str(source["name"]) for source in record.sources if source["available"])
+        self._attending = frozenset(available)
+        self._cut_short = cut_short(record)
+        self._goes_on = record.lab.get("kind") == CAPTURE
+        self._end_ns = end_ns
+
+    def answer(self, key: str, pattern: Pattern, endpoint: Endpoint | None) -> Answer:
+        """Whether that end went so; ``key`` is what it is called."""
+        if endpoint is None:
+            unseen = "no such connection was seen"
+            return Answer(Expectation(key, pattern.text, None, unseen), unseen)
+        path = path_elements(endpoint, self._end_ns)
+        met, why = self._met(pattern, path, endpoint)
+        if met is False:
+            why = difference(pattern, endpoint, path)
+        expectation = Expectation(key, pattern.text, met, why)
+        return Answer(expectation, "" if met else _summary(expectation, endpoint))
+
+    def _met(
+        self, pattern: Pattern, path: tuple[PathElement, ...], endpoint: Endpoint
+    ) -> tuple[bool | None, str]:
+        met = pattern.match(path)
+        if met is False and _outlived(endpoint):
+            met = pattern.match(path[:-1]) or met
+        if met is not False:
+            return met, ""
+        if self._cut_short and pattern.agrees_up_to(path) == len(path):
+            return None, "it was as expected as far as it went"
+        if self._goes_on and pattern.match(_going_on(path)) is not False:
+            return None, "it was as expected as far as the capture goes"
+        if pattern.match(_with_unseen(path, self._attending)) is not False:
+            alone = " and ".join(f"the {name}" for name in sorted(self._attending))
+            return None, f"{alone} alone cannot see all that would be"
+        return False, ""
 
 
-def _expectation(
-    role: str, text: str, timeline: Timeline, *, cut_short: bool, attending: frozenset[str]
-) -> Expectation:
-    pattern = Pattern(text)
-    endpoint = _endpoint(role, timeline)
-    if endpoint is None:
-        return Expectation(role, text, None, "no such connection was seen")
-    path = path_elements(endpoint, timeline.end_ns)
-    met = pattern.match(path)
-    if met is False and _outlived(endpoint):
-        met = pattern.match(path[:-1]) or met
-    if met is False and cut_short and pattern.agrees_up_to(path) == len(path):
-        return Expectation(role, text, None, "it was as expected as far as it went")
-    if met is False and pattern.match(_with_unseen(path, attending)) is not False:
-        alone = " and ".join(f"the {name}" for name in sorted(attending))
-        return Expectation(role, text, None, f"{alone} alone cannot see all that would be")
-    return Expectation(role, text, met, "" if met else difference(pattern, endpoint, path))
+def _summary(expectation: Expectation, endpoint: Endpoint) -> str:
+    went = " > ".join(str(belief) for belief in endpoint.path)
+    if expectation.met is False:
+        return f"the witnessed path {went} is not {expectation.pattern}"
+    gaps = [str(step.after) for step in endpoint.transitions if step.gap]
+    why = f": more may have happened before {' and '.join(gaps)}" if gaps else ""
+    return f"the witnessed path {went} may or may not be {expectation.pattern}{why}"
+
+
+_compiled = lru_cache(256)(Pattern)
+
+
+def _going_on(path: tuple[PathElement, ...]) -> tuple[PathElement, ...]:
+    """The path with what may have followed once nobody was looking: an end is not yet closed."""
+    later, ahead = set[TcpState](), set(path[-1].states)
+    while ahead:
+        state = ahead.pop()
+        if state in _ITS_END and len(path) > 1:
+            continue  # what follows is another connection, as it is where TIME-WAIT is reopened
+        found = {after for before, after in edges() if before is state} - later
+        found -= {TcpState.SYN_RECEIVED} if state is TcpState.TIME_WAIT else set()
+        later |= found
+        ahead |= found
+    return (*path, PathElement(frozenset(later), ended=False, gap_before=True, perhaps=True))
 
 
 def _with_unseen(
@@ -163,18 +230,6 @@ def _outlived(endpoint: Endpoint) -> bool:
         and last.after.certain is TcpState.CLOSED
         and last.segment is None
     )
-
-
-def _summary(expectation: Expectation, timeline: Timeline) -> str:
-    endpoint = _endpoint(expectation.endpoint, timeline)
-    if endpoint is None:
-        return "no such connection was seen"
-    went = " > ".join(str(belief) for belief in endpoint.path)
-    if expectation.met is False:
-        return f"the witnessed path {went} is not {expectation.pattern}"
-    gaps = [str(step.after) for step in endpoint.transitions if step.gap]
-    why = f": more may have happened before {' and '.join(gaps)}" if gaps else ""
-    return f"the witnessed path {went} may or may not be {expectation.pattern}{why}"
 
 
 def difference(pattern: Pattern, endpoint: Endpoint, path: tuple[PathElement, ...]) -> str:

@@ -15,6 +15,9 @@ from tcpwatch.model.identity import ConnectionId, FourTuple, SocketAddress
 from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.state import TcpState
 
+CAPTURE = "capture"
+"""The kind of a lab that nobody made: what was seen of other people's connections."""
+
 
 @dataclass(frozen=True, slots=True)
 class Belief:
@@ -184,12 +187,16 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a scenario expects of one end, and whether it was met (None: cannot be told)."""
+    """What is expected of one end, and whether it was met (None: cannot be told).
+
+    ``asked`` is the demand that it came of, as the user wrote it; empty: a scenario's own.
+    """
 
     endpoint: str
     pattern: str
     met: bool | None
     explanation: str = ""  # where not met: the difference as lines of a diff, the evidence under it
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

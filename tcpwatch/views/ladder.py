@@ -12,13 +12,13 @@ from itertools import zip_longest
 
 from tcpwatch.model.events import SegmentSeen, UserCall
 from tcpwatch.model.identity import SocketAddress
-from tcpwatch.model.timeline import Happening, Judged, RunRecord
+from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord
 from tcpwatch.views.canvas import Canvas, Span, width_of, words, wrap
 from tcpwatch.views.lanes import Lanes, Mark
 from tcpwatch.views.layout import Layout, Line
 from tcpwatch.views.moment import Before, Deed, Entry, Telling, side_of
 from tcpwatch.views.palette import BOLD, DIM
-from tcpwatch.views.summary import CAPTURE, foot_lines, head_lines
+from tcpwatch.views.summary import foot_lines, head_lines
 from tcpwatch.views.wording import Wording
 
 _MS = 1_000_000

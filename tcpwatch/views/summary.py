@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from tcpwatch.model.events import KERNEL, TABLE, WIRE, Event, Measured
 from tcpwatch.model.timeline import (
+    CAPTURE,
     Connection,
     Endpoint,
     Expectation,
@@ -31,7 +32,6 @@ _NOTHING: Word = (Span(""),)  # sets what follows one blank further off
 Lines = list[list[Span]]
 
 VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
-CAPTURE = "capture"
 _KINDS = {"namespace": "namespaces"}
 _NUMBERS = ("no", "one", "two", "three")
 _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of their own
