@@ -139,6 +139,25 @@ def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
     return bool(many and arguments.jobs != 1)
 
 
+def _exec(arguments: argparse.Namespace) -> int:
+    with _undisturbed():
+        from tcpwatch.executing import Request, execute
+
+    request = Request(
+        command=tuple(arguments.command_line),
+        expect=tuple(arguments.expect),
+        never=tuple(arguments.never),
+        no_leaks=arguments.no_leaks,
+        share_network=arguments.share_network,
+        sysctls=dict(arguments.sysctl),
+        without=arguments.without,
+        grace_s=arguments.grace,
+        trace=not arguments.no_ptrace,
+        output=arguments.output,
+    )
+    return execute(request, _settings(arguments))
+
+
 def _replay(arguments: argparse.Namespace) -> int:
     with _undisturbed():
         from tcpwatch.running import replay_recordings
@@ -240,6 +259,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(run)
     _add_reports(run)
 
+    _add_exec(commands)
+
     replay = commands.add_parser(
         "replay",
         help="show a capture, or a recording (--jsonl) again",
@@ -253,19 +274,7 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="+", metavar="FILE", help="a capture or a recording, or - for stdin"
     )
     replay.set_defaults(command=_replay)
-    way = replay.add_mutually_exclusive_group()
-    way.add_argument(
-        "--summary",
-        action="store_true",
-        default=None,
-        help="count the connections by the way they went, however few they are",
-    )
-    way.add_argument(
-        "--ladder",
-        dest="summary",
-        action="store_false",
-        help="draw the connections, however many they are",
-    )
+    _add_way(replay)
     _add_output(replay)
 
     explain = commands.add_parser("explain", help="what a state or a transition means")
@@ -293,6 +302,107 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="each witness: available here, or why not")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+_EXEC_EPILOG = """\
+An expectation is [ROLE] [FILTER]: PATTERN, as in
+    --expect 'server port:8080: ... > CLOSE-WAIT > LAST-ACK > CLOSED'
+where client (or active) is who called, server (or passive) who was called; a pattern alone is of
+both ends of every connection.
+
+exit status: the command's own, if it failed (128 + the signal that killed it; 127 not found, 126
+not executable); else 0 all as expected; 1 an expectation failed; 2 wrong usage; 3 could not
+observe (INCONCLUSIVE)"""
+
+
+def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
+    execute = commands.add_parser(
+        "exec",
+        help="run a command in a network of its own and watch every connection it makes",
+        usage="tcpwatch exec [options] -- COMMAND [ARGUMENT ...]",
+        description="Runs any command in a network of its own, with nothing but a loopback (no\n"
+        "root needed), and witnesses every TCP connection that it and its children make. What it\n"
+        "reads and prints passes through; the report goes to standard error.",
+        epilog=_EXEC_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    execute.add_argument(
+        "command_line", nargs="+", metavar="COMMAND", help="and its arguments, behind --"
+    )
+    execute.set_defaults(command=_exec)
+    group = execute.add_argument_group("what is demanded")
+    group.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="the path of an end of those connections that match",
+    )
+    group.add_argument(
+        "--never",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="a state that none may be in, such as 'CLOSE-WAIT[>1s]'",
+    )
+    group.add_argument(
+        "--no-leaks",
+        action="store_true",
+        help="nothing may outlive the command, be held in CLOSE-WAIT to the end, or never be "
+        "closed. TIME-WAIT is healthy",
+    )
+    group = execute.add_argument_group("where it runs")
+    group.add_argument(
+        "--share-network",
+        action="store_true",
+        help="stay on this machine's network; other programs' connections are then seen too",
+    )
+    group.add_argument(
+        "--sysctl",
+        action="append",
+        default=[],
+        type=_sysctl,
+        metavar="NAME=VALUE",
+        help="of its network, such as net.ipv4.tcp_fin_timeout=5",
+    )
+    group.add_argument(
+        "--without",
+        type=_witnesses,
+        default=frozenset(),
+        metavar="W,...",
+        help="do without these witnesses: kernel, table, wire",
+    )
+    group.add_argument(
+        "--grace",
+        type=_seconds,
+        default=2,
+        metavar="S",
+        help="how long what the command leaves may take to end (default 2)",
+    )
+    group.add_argument(
+        "--no-ptrace",
+        action="store_true",
+        help="for a command that traces others itself; what they leave open is not seen then",
+    )
+    _add_way(execute)
+    _add_output(execute)
+    execute.add_argument("-o", "--output", metavar="FILE", help="the report, not to standard error")
+
+
+def _add_way(command: argparse.ArgumentParser) -> None:
+    way = command.add_mutually_exclusive_group()
+    way.add_argument(
+        "--summary",
+        action="store_true",
+        default=None,
+        help="count the connections by the way they went, however few they are",
+    )
+    way.add_argument(
+        "--ladder",
+        dest="summary",
+        action="store_false",
+        help="draw the connections, however many they are",
+    )
 
 
 def _add_choice(run: argparse.ArgumentParser) -> None:
@@ -370,6 +480,13 @@ def _add_reports(run: argparse.ArgumentParser) -> None:
         help="compare with the runs that --json saved, of another kernel for example, and exit "
         "with 1 if anything goes otherwise now, 0 if nothing, 3 if that cannot be told",
     )
+
+
+def _sysctl(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.replace("/", ".").startswith("net."):
+        raise argparse.ArgumentTypeError(f"{text!r} is not net.SOMETHING=VALUE")
+    return name.strip(), value.strip()
 
 
 def _positive(text: str) -> int:

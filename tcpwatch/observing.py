@@ -15,7 +15,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -60,6 +60,7 @@ CAPTURE_BLIND_SPOTS = (
 _POLL_NS = 1_000_000
 _POLL_SHARE = 20  # one look at the table may take this fraction of the time until the next
 _DRAIN_S = 0.02
+_PAUSE_S = 0.002
 _TRACE_KB = 8192  # of each CPU: some 50,000 events until they are fetched
 _KERNEL = Vantage(KERNEL)
 _EARLY_NS = 200_000_000
@@ -139,6 +140,7 @@ class Observer:
         self.witnesses: list[Availability] = []
         self._windows: list[Window] = []
         self._asking = threading.Lock()
+        self._pause = threading.Event()  # which nobody sets
         self._stack = ExitStack()
         self._ring: PacketRing | None = None
         self._kernel: _KernelLog | None = None
@@ -196,6 +198,15 @@ class Observer:
     def rows(self) -> list[sockdiag.Row]:
         """The socket table now."""
         return self._sample().rows
+
+    def until(self, condition: Callable[[list[sockdiag.Row]], bool], timeout_s: float) -> bool:
+        """Looks at the table until it is as wanted; whether that came about in time."""
+        deadline = time.monotonic() + timeout_s
+        while not condition(self.rows()):
+            if time.monotonic() > deadline:
+                return False
+            self._pause.wait(_PAUSE_S)
+        return True
 
     def _sample(self) -> sockdiag.Rows:
         with self._asking:  # one netlink socket: one question at a time
@@ -333,6 +344,7 @@ class Window:
                 "privilege": "root" if os.geteuid() == 0 else "user",
                 "kernel": platform.release(),
                 "started_unix_ns": self._started_unix_ns,
+                "started_ns": self.since_ns,
                 "loopback": True,
                 "condensed": condensed,
                 **lab,
@@ -352,15 +364,20 @@ class Window:
             end_ns=end_ns - self.since_ns,
         )
 
-    def _held(self) -> list[Held]:
-        found = []
-        for row in self._observer.rows():
+    def mine(self, rows: Iterable[sockdiag.Row]) -> Iterator[sockdiag.Row]:
+        """Those of the sockets that were not there before it."""
+        for row in rows:
             local, remote = row.endpoints
-            if row.state is TcpState.TIME_WAIT or FourTuple(local, remote) in self._old:
-                continue
-            if self._ports and not {local.port, remote.port} & self._ports:
-                continue
-            found.append(Held(local, remote, row.state, row.inode))
+            ports = {local.port, remote.port}
+            if FourTuple(local, remote) not in self._old and ports & (self._ports or ports):
+                yield row
+
+    def _held(self) -> list[Held]:
+        found = [
+            Held(*row.endpoints, row.state, row.inode)
+            for row in self.mine(self._observer.rows())
+            if row.state is not TcpState.TIME_WAIT
+        ]
         holders = holders_of({held.inode for held in found} - {0})
         return [replace(held, holders=holders.get(held.inode, ())) for held in found]
 

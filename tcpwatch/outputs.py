@@ -23,7 +23,7 @@ from tcpwatch.machine.verdict import judge
 from tcpwatch.model.events import SegmentSeen
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
-from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
+from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord, Verdict
 from tcpwatch.reports import Reports, open_reports, read_baseline
 from tcpwatch.session import Session, Sink
 from tcpwatch.staging import Options
@@ -35,7 +35,7 @@ from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
 from tcpwatch.views.palette import in_ascii
 from tcpwatch.views.paths import summary_head, summary_lines
 from tcpwatch.views.runs import Run, Unplayed, run_line, table_lines
-from tcpwatch.views.summary import CAPTURE, Lines, render
+from tcpwatch.views.summary import Lines, render
 from tcpwatch.views.wording import Wording, escaped
 
 LADDERS_AT_MOST = 8
@@ -53,6 +53,7 @@ class Settings:
     """What the command line asks for, beside what to play. ``jobs`` None: as many as are good.
 
     ``summary``: count a replay's connections instead of drawing them; None: where they are many.
+    ``to``: what is shown goes there, and not to standard output.
     """
 
     options: Options = field(default_factory=Options)
@@ -72,11 +73,12 @@ class Settings:
     ascii_only: bool = False
     progress: bool = False
     summary: bool | None = None
+    to: TextIO | None = None
 
     @property
     def silent(self) -> bool:
         """Standard output belongs to a document, or nothing is to be said."""
-        return self.quiet or "-" in self.documents
+        return self.quiet or (self.to is None and "-" in self.documents)
 
     @property
     def documents(self) -> tuple[str | None, ...]:
@@ -176,6 +178,23 @@ class Outputs:
             for sink in sinks:
                 sink.happened(happening)
         judged = judge(record, tracker.timeline(record.end_ns))
+        for sink in sinks:
+            sink.finish(judged)
+        self._ended(index, judged, held.getvalue())
+
+    def observed(self, index: int, judged: Judged) -> None:
+        """A run that was judged already; its events go once more to whoever draws them."""
+        record, tracker = tracker_of(Recording(judged.record, judged.timeline.events, True))
+        held = io.StringIO()
+        summary = self._settings.summary
+        many = len(judged.timeline.connections) > LADDERS_AT_MOST if summary is None else summary
+        sinks = self._sinks(held, summarised=many)
+        for sink in sinks:
+            sink.begin(record)
+        for event in judged.timeline.events if sinks else ():
+            happening = Happening(event) if many else tracker.feed(event)
+            for sink in sinks:
+                sink.happened(happening)
         for sink in sinks:
             sink.finish(judged)
         self._ended(index, judged, held.getvalue())
@@ -287,8 +306,9 @@ class Outputs:
 
     def _say(self, text: str) -> None:
         self._progress.clear()
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        out = self._settings.to or sys.stdout
+        out.write(text)
+        out.flush()
 
 
 def _case(planned: _Planned) -> Case:
@@ -307,8 +327,11 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
         # A check that failed, a problem, what was lost: all that stood in the foot.
         cut_off = "the recording is cut off before its end"
         record = replace(record, inconclusive=(*record.inconclusive, cut_off))
+    loopback = bool(record.lab.get("loopback"))
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
-    return record, Tracker(roles=record.roles, attending=attending, newborn_only=True)
+    return record, Tracker(
+        roles=record.roles, attending=attending, newborn_only=True, loopback=loopback
+    )
 
 
 def _has_many(recording: Recording) -> bool:

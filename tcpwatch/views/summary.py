@@ -32,7 +32,11 @@ _NOTHING: Word = (Span(""),)  # sets what follows one blank further off
 Lines = list[list[Span]]
 
 VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
-_KINDS = {"namespace": "namespaces"}
+_KINDS = {
+    "namespace": "namespaces",
+    "private": "a network of its own",
+    "shared": "this machine's network, with other programs' connections",
+}
 _NUMBERS = ("no", "one", "two", "three")
 _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of their own
 

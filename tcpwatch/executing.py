@@ -1,0 +1,311 @@
+"""`tcpwatch exec`: a command in a network of its own, every connection that it makes, the verdict.
+
+Owns: the order of things, what is demanded of the connections, what a leak is once processes have
+ended, the exit status. Must not know how a network is made nor how anything is drawn.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TextIO
+
+from tcpwatch.confined import Confined, Exited, NotRun, descriptor
+from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.leaks import Leak, leaks
+from tcpwatch.machine.expecting import Demand, DemandError, parse_demand
+from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
+from tcpwatch.machine.rows import row_of
+from tcpwatch.machine.verdict import Answer, Court, judge
+from tcpwatch.model.events import WIRE
+from tcpwatch.model.identity import FourTuple
+from tcpwatch.model.timeline import (
+    Expectation,
+    Finding,
+    Judged,
+    RunRecord,
+    Severity,
+    Timeline,
+    Verdict,
+)
+from tcpwatch.observing import Held, Holder, Network, Observed, Observer, Window
+from tcpwatch.outputs import Settings, open_outputs
+from tcpwatch.tcp.state import TcpState
+
+_ROLES = {"client": "active", "server": "passive"}
+_HEAD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^"':]|:(?!\s))*""")
+_REACTS_NS = 1_000_000_000
+"""Who was told of the peer's FIN for so long and has not closed, was not about to."""
+
+_AT_REST = frozenset({TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.CLOSED})
+_NEVER_CLOSED = "its process ended and had not closed it"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `exec` is asked to do. ``grace_s``: what the command leaves may take so long to end."""
+
+    command: tuple[str, ...]
+    expect: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    no_leaks: bool = False
+    share_network: bool = False
+    sysctls: dict[str, str] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
+    grace_s: float = 2
+    trace: bool = True
+    output: str | None = None
+
+
+def execute(request: Request, settings: Settings) -> int:
+    """Runs the command, reports, and gives the exit status: the command's, if it failed."""
+    demands = [
+        *(read_demand(text, "--expect") for text in request.expect),
+        *(read_demand(text, "--never", never=True) for text in request.never),
+    ]
+    with ExitStack() as stack:
+        report = _open_report(request.output, stack)
+        outputs = stack.enter_context(open_outputs(replace(settings, to=report)))
+        kind = "shared" if request.share_network else "private"
+        with Confined(kind, sysctls=request.sysctls) as confined:
+            try:
+                code, observed = _observe(confined, request)
+            except NotRun as error:
+                sys.stderr.write(f"tcpwatch: {error}\n")
+                return error.status
+        outputs.observed(0, _judge(observed, demands, request, confined))
+        outputs.close(many=False)
+    if code < 0:
+        return 128 - code  # as shells tell of a signal
+    return code or outputs.status
+
+
+def _observe(confined: Confined, request: Request) -> tuple[int, Observed]:
+    """Runs the command to its end, and what it leaves to theirs; what was seen until then."""
+    with Observer(_network(confined), without=request.without) as observer:
+        window = observer.window()
+        confined.run("command", request.command, trace=request.trace)
+        code = confined.wait("command")
+        assert code is not None
+        alone = confined.wait_alone(request.grace_s)
+        _come_to_rest(observer, window, request.grace_s, alone=alone)
+        name = Path(request.command[0]).name
+        claim = " ".join(request.command)
+        observed = window.close(name, claim, _lab(confined, request))
+    return code, observed
+
+
+def _network(confined: Confined) -> Network:
+    private = bool(confined.ready.get("private"))
+    diag = descriptor(confined.fds[0])
+    if len(confined.fds) > 1:
+        return Network(diag, descriptor(confined.fds[1]), None, private)
+    why = confined.ready.get("no_packets", "")
+    error = TcpwatchError(f"no packet socket here ({why})", "run as root")
+    return Network(diag, None, error, private)
+
+
+def _lab(confined: Confined, request: Request) -> dict[str, object]:
+    lab: dict[str, object] = {
+        "kind": "shared" if request.share_network else "private",
+        "privilege": confined.ready["privilege"],
+        "command": list(request.command),
+    }
+    if request.sysctls:
+        lab["sysctls"] = dict(request.sysctls)
+    return lab
+
+
+def _come_to_rest(observer: Observer, window: Window, grace_s: float, *, alone: bool) -> None:
+    """Until no socket is about to move by itself: where nobody holds it, it is the kernel's."""
+    observer.until(
+        lambda rows: all(
+            row.state in _AT_REST or (row.inode and not alone) for row in window.mine(rows)
+        ),
+        grace_s,
+    )
+
+
+# ---------------------------------------------------------------------- what is demanded
+
+
+def read_demand(text: str, option: str, *, never: bool = False) -> Demand:
+    """``[ROLE] [FILTER]: PATTERN`` or ``[FILTER] ROLE: PATTERN``; a bare pattern is of both ends.
+
+    Client and server are other words for active and passive. Raises TcpwatchError.
+    """
+    head, role, pattern = _parts(text)
+    if never and not pattern.strip().lower().startswith("never"):
+        pattern = f"never {pattern.strip()}"
+    try:
+        demand = parse_demand(
+            f"{head} {role}: {pattern}".strip(), source="exec", has=CAPTURE_FIELDS
+        )
+    except DemandError as error:
+        raise TcpwatchError(
+            f"{option} {text!r}: {error.problem}",
+            "for example --expect 'server port:8080: ... > LAST-ACK > CLOSED'",
+            ExitCode.USAGE,
+        ) from error
+    return replace(demand, text=text)
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """The filter, the role and the pattern."""
+    found = _HEAD.match(text)
+    end = found.end() if found else 0
+    if end == len(text):
+        return "", "both", text
+    words, pattern = text[:end].split(), text[end + 1 :]
+    names = {**_ROLES, "active": "active", "passive": "passive", "both": "both"}
+    for place in (0, -1):
+        if words and words[place].lower() in names:
+            role = names[words.pop(place).lower()]
+            return " ".join(words), role, pattern
+    return text[:end].strip(), "both", pattern
+
+
+def _answers(demands: Sequence[Demand], record: RunRecord, timeline: Timeline) -> Iterator[Answer]:
+    """What became of each demand, at each end that it is about."""
+    if not demands:
+        return
+    court = Court(record, timeline.end_ns)
+    rows = [row_of(connection, timeline.findings) for connection in timeline.connections]
+    for demand in demands:
+        asked = False
+        for connection, row in zip(timeline.connections, rows, strict=True):
+            if not demand.selects.matches(RowSubject(row, timeline.end_ns)):
+                continue
+            for endpoint in connection.endpoints:
+                if demand.is_about(endpoint.role):
+                    asked = True
+                    key = f"{endpoint.role} {connection.number}"
+                    yield court.answer(key, demand.pattern, endpoint)
+        if not asked and not demand.pattern.never:
+            yield _unmet(demand, record)
+
+
+def _unmet(demand: Demand, record: RunRecord) -> Answer:
+    """No connection is such as was demanded: for sure only where every one was seen."""
+    why = "no such connection was made"
+    certain = any(s["name"] == WIRE and s["available"] and not s["lost"] for s in record.sources)
+    met = False if certain else None
+    return Answer(Expectation(demand.text, demand.pattern.text, met, why), why)
+
+
+# ---------------------------------------------------------------------- leaks
+
+
+def _judge(
+    observed: Observed,
+    demands: Sequence[Demand],
+    request: Request,
+    confined: Confined,
+) -> Judged:
+    record, timeline = observed.recording.record, observed.timeline
+    sure, unsure = find_leaks(observed.held, confined.exits, timeline, record)
+    timeline = replace(timeline, findings=(*timeline.findings, *_findings(sure)))
+    answers = [*_answers(demands, record, timeline)]
+    if request.no_leaks:
+        answers.append(_leak_answer(sure, unsure, traced=confined.traced and request.trace))
+    judged = judge(record, timeline, answers)
+    if judged.verdict is Verdict.INCONCLUSIVE and not answers and not timeline.connections:
+        return replace(judged, verdict=Verdict.PASS, reasons=())  # nothing was asked
+    return judged
+
+
+def find_leaks(
+    held: Sequence[Held], exits: Sequence[Exited], timeline: Timeline, record: RunRecord
+) -> tuple[list[Leak], list[Leak]]:
+    """Those that are leaks for sure, and those that may have been about to be closed."""
+    sure, unsure = [*leaks(held)], list[Leak]()
+    numbers = _numbers(timeline)
+    start_ns = _start_ns(record)
+    for ended in exits:
+        for _, row in ended.sockets:
+            local, remote = row.endpoints
+            if row.state is TcpState.LISTEN:
+                continue  # it goes with its process
+            number = numbers.get(FourTuple(local, remote))
+            holder = Holder(ended.pid, ended.name)
+            one = Held(local, remote, row.state, row.inode, None, (holder,), number)
+            if row.state is not TcpState.CLOSE_WAIT:
+                if ended.code >= 0:
+                    sure.append(Leak(one, _NEVER_CLOSED))
+                continue
+            waited_ns = _waited_ns(timeline, one, ended.t_ns - start_ns)
+            read_eof = row.receive_queue == 0 and ended.code >= 0
+            certain = read_eof or (waited_ns is not None and waited_ns >= _REACTS_NS)
+            how = "was killed" if ended.code < 0 else "ended"
+            long = "" if waited_ns is None else f" for {waited_ns / 1e9:.1f} s"
+            why = f"the peer had closed{long} when its process {how}, and this end had not"
+            (sure if certain else unsure).append(Leak(one, why))
+    return sure, unsure
+
+
+def _start_ns(record: RunRecord) -> int:
+    began = record.lab["started_ns"]
+    assert isinstance(began, int)
+    return began
+
+
+def _numbers(timeline: Timeline) -> dict[FourTuple, int]:
+    found = {}
+    for connection in timeline.connections:
+        four_tuple = connection.id.four_tuple
+        found[four_tuple] = found[four_tuple.flipped] = connection.number
+    return found
+
+
+def _waited_ns(timeline: Timeline, held: Held, at_ns: int) -> int | None:
+    """How long it had been in CLOSE-WAIT then, as far as is known."""
+    for connection in timeline.connections:
+        if connection.number != held.connection:
+            continue
+        for endpoint in connection.endpoints:
+            if endpoint.address == held.local:
+                for move in endpoint.transitions:
+                    if move.after.certain is TcpState.CLOSE_WAIT:
+                        return at_ns - move.t_ns
+    return None
+
+
+def _findings(found: Sequence[Leak]) -> Iterator[Finding]:
+    for leak in found:
+        yield Finding("leak", Severity.WARNING, f"leak: {leak}", leak.held.connection)
+
+
+def _leak_answer(sure: Sequence[Leak], unsure: Sequence[Leak], *, traced: bool) -> Answer:
+    told = "\n".join(f"+ {leak}" for leak in (*sure, *unsure))
+    if sure:
+        count = f"{len(sure)} leak{'' if len(sure) == 1 else 's'}"
+        return Answer(Expectation("all", "no leaks", False, told), f"{count}: {sure[0]}")
+    if unsure:
+        why = f"it may have been about to be closed: {unsure[0]}"
+        return Answer(Expectation("all", "no leaks", None, told), why)
+    if not traced:
+        why = "what a process leaves open for the kernel to close could not be seen (ptrace)"
+        return Answer(Expectation("all", "no leaks", None, why), why)
+    return Answer(Expectation("all", "no leaks", True))
+
+
+# ---------------------------------------------------------------------- where it is told
+
+
+def _open_report(name: str | None, stack: ExitStack) -> TextIO:
+    if name is None:
+        return sys.stderr
+    if name == "-":
+        return sys.stdout
+    try:
+        return stack.enter_context(Path(name).open("w", encoding="utf-8"))
+    except OSError as error:
+        raise TcpwatchError(
+            f"cannot write {error.filename}: {error.strerror}",
+            "name a file in a folder that you may write to",
+            ExitCode.USAGE,
+        ) from error
