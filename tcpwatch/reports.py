@@ -146,21 +146,22 @@ def _keep_failures(cases: Sequence[Case], folder: Path) -> list[str]:
     return kept
 
 
-def keep_run(judged: Judged, path: Path) -> list[str]:
+def keep_run(judged: Judged, path: str | os.PathLike[str]) -> list[str]:
     """Writes ``path.jsonl``, ``path.pcapng`` if there are segments, and ``path.txt``: their names.
 
     Raises OSError.
     """
     from tcpwatch.views.pcap import write_pcapng
 
-    recording, ladder = Path(f"{path}.jsonl"), Path(f"{path}.txt")
+    stem = os.fspath(path)
+    recording, ladder = Path(f"{stem}.jsonl"), Path(f"{stem}.txt")
     events = map(encode_event, judged.timeline.events)
     lines = [encode_head(judged.record), *events, encode_foot(judged.record)]
     recording.write_text("\n".join(lines) + "\n", encoding="utf-8")
     ladder.write_text(ladder_text(judged), encoding="utf-8")
     written = [recording, ladder]
     if any(connection.segments for connection in judged.timeline.connections):
-        written.append(Path(f"{path}.pcapng"))
+        written.append(Path(f"{stem}.pcapng"))
         with written[-1].open("wb") as file:
             write_pcapng(judged, file)
     return [str(file) for file in written]

@@ -12,7 +12,9 @@ from enum import Enum
 from pathlib import Path
 
 from tcpwatch.machine.tracker import Tracker
-from tcpwatch.model.timeline import Expectation, Judged, Verdict
+from tcpwatch.model.events import Payload, SegmentSeen, SocketSampled, StateReported
+from tcpwatch.model.identity import FourTuple
+from tcpwatch.model.timeline import Connection, Expectation, Judged, Verdict
 from tcpwatch.views.canvas import visible
 from tcpwatch.views.ladder import Ladder
 from tcpwatch.views.runs import Run, Unplayed
@@ -96,6 +98,14 @@ def diffs(expectations: Iterable[Expectation]) -> list[str]:
     ]
 
 
+def ladder_of(judged: Judged, connection: Connection, width: int = _WIDTH) -> str:
+    """The ladder of one of a run's connections, as if there were no others."""
+    mine = {connection.id.four_tuple, connection.id.four_tuple.flipped}
+    events = tuple(event for event in judged.timeline.events if _tuple_of(event.payload) in mine)
+    timeline = replace(judged.timeline, events=events, connections=(connection,), findings=())
+    return ladder_text(replace(judged, timeline=timeline, expectations=(), reasons=()), width)
+
+
 def ladder_text(judged: Judged, width: int = _WIDTH) -> str:
     """The run's ladder from its head to its verdict, without colour.
 
@@ -103,7 +113,12 @@ def ladder_text(judged: Judged, width: int = _WIDTH) -> str:
     """
     record = judged.record
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
-    tracker = Tracker(roles=record.roles, attending=attending, newborn_only=True)
+    tracker = Tracker(
+        roles=record.roles,
+        attending=attending,
+        newborn_only=True,
+        loopback=bool(record.lab.get("loopback")),
+    )
     pieces: list[str] = []
     ladder = Ladder(pieces.append, width=width)
     ladder.begin(record)
@@ -116,3 +131,13 @@ def ladder_text(judged: Judged, width: int = _WIDTH) -> str:
     half = _LONGEST // 2
     left_out = len(text) - 2 * half
     return f"{text[:half]}\n[{left_out} characters of the ladder left out]\n{text[-half:]}"
+
+
+def _tuple_of(payload: Payload) -> FourTuple | None:
+    match payload:
+        case SegmentSeen():
+            return FourTuple(payload.src, payload.dst)
+        case StateReported() | SocketSampled():
+            return FourTuple(payload.local, payload.remote)
+        case _:
+            return None

@@ -1,0 +1,278 @@
+"""The pytest plugin: blocks and whole tests observed, leaks asserted, a lab of two hosts.
+
+Owns: the marker, the ini options, the fixtures, and what becomes of a test that evidence is missing
+for. It is loaded wherever tcpwatch is installed, so it imports nothing until a test asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Generator, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tcpwatch.model.timeline import Judged
+    from tcpwatch.seen import Seen, observe  # noqa: F401 - within a string, for the stash
+    from tcpwatch.two_hosts import TwoHosts
+
+_CHOICES = ("fail", "xfail", "skip")
+_MARKER = """\
+tcpwatch(no_leaks=True, client=PATTERN, server=PATTERN, never=PATTERN, port=N, inconclusive="fail"):
+observe the test's connections and assert this of them; lab={...}: options of tcpwatch_lab"""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked of a whole test."""
+
+    no_leaks: bool = False
+    client: str = ""
+    server: str = ""
+    never: str = ""
+    port: int | Collection[int] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.no_leaks or self.client or self.server or self.never)
+
+    def check(self, seen: Seen) -> None:
+        """Raises NotAsExpected or Inconclusive."""
+        __tracebackhide__ = True
+        if self.client:
+            seen.client.follows(self.client)
+        if self.server:
+            seen.server.follows(self.server)
+        if self.never:
+            seen.client.never(self.never)
+            seen.server.never(self.never)
+        if self.no_leaks:
+            seen.no_leaks()
+
+
+_WISH = pytest.StashKey[_Wish]()
+_BLOCK = pytest.StashKey["observe"]()
+_RUNNING = pytest.StashKey["observe | None"]()
+_NEEDED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The ini options."""
+    parser.addini(
+        "tcpwatch_no_leaks",
+        "fail each test that leaves a socket open: in CLOSE-WAIT, never closed, still listening",
+        type="bool",
+        default=False,
+    )
+    parser.addini(
+        "tcpwatch_inconclusive",
+        "what becomes of a test that evidence is missing for: fail (default), xfail or skip",
+        default="fail",
+    )
+    parser.addini(
+        "tcpwatch_keep",
+        "a folder for the recording, pcapng and ladder of each assertion that fails",
+        default="",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker, and a wrong ini option told at once."""
+    config.addinivalue_line("markers", _MARKER.replace("\n", " "))
+    if config.getini("tcpwatch_inconclusive") not in _CHOICES:
+        raise pytest.UsageError("tcpwatch_inconclusive must be fail, xfail or skip")
+
+
+# ---------------------------------------------------------------------- whole tests
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Observes a test from before its fixtures, where that is asked for."""
+    wish = _wish(item)
+    if wish:
+        _begin(item, wish)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """What a fixture of a module or session opens is not left open by the test that came first."""
+    block = request.config.stash.get(_RUNNING, None)
+    wider = block is not None and fixturedef.scope != "function"
+    with block.exempting() if wider and block is not None else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """What evidence is missing for becomes what the user wishes."""
+    __tracebackhide__ = True
+    try:
+        return (yield)
+    except BaseException as error:
+        item.stash[_WISH] = _Wish()  # it has failed: what it left open is no news
+        _conclude(item, error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Asserts what is asked of the test, once its fixtures have closed what they opened."""
+    __tracebackhide__ = True
+    block = item.stash.get(_BLOCK, None)
+    if block is None:
+        return (yield)
+    try:
+        result = yield
+    finally:
+        item.config.stash[_RUNNING] = None
+        del item.stash[_BLOCK]
+        block.__exit__(*sys.exc_info())
+    try:
+        item.stash[_WISH].check(block.seen)
+    except AssertionError as error:
+        _conclude(item, error)
+        raise
+    return result
+
+
+def _begin(item: pytest.Item, wish: _Wish) -> None:
+    from tcpwatch.errors import TcpwatchError
+    from tcpwatch.seen import observe
+
+    _need(item.config)
+    try:
+        block = observe(wish.port)
+        block.__enter__()
+    except TcpwatchError as error:
+        _conclude(item, error)
+        raise
+    item.stash[_WISH], item.stash[_BLOCK] = wish, block
+    item.config.stash[_RUNNING] = block
+
+
+def _need(config: pytest.Config) -> None:
+    """Keeps the observer open until the session ends: it takes 0.1 s to open."""
+    if not config.stash.get(_NEEDED, False):
+        from tcpwatch.seen import keeper
+
+        keeper.hold()
+        config.stash[_NEEDED] = True
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leaves nothing behind."""
+    if config.stash.get(_NEEDED, False):
+        from tcpwatch.seen import keeper
+
+        keeper.close()
+
+
+def _wish(item: pytest.Item) -> _Wish:
+    options = _options(item)
+    options.setdefault("no_leaks", bool(item.config.getini("tcpwatch_no_leaks")))
+    for other in ("inconclusive", "lab"):
+        options.pop(other, None)
+    try:
+        return _Wish(**options)
+    except TypeError as error:
+        pytest.fail(f"@pytest.mark.tcpwatch: {error}", pytrace=False)
+
+
+def _options(item: pytest.Item) -> dict[str, Any]:
+    """What its markers say; the nearest has the last word."""
+    options: dict[str, Any] = {}
+    for marker in reversed([*item.iter_markers("tcpwatch")]):
+        options |= marker.kwargs
+    return options
+
+
+# ---------------------------------------------------------------------- verdicts
+
+
+def _conclude(item: pytest.Item, error: BaseException) -> None:
+    """Skips the test, or has it fail as expected, where it cannot be told and that is wished."""
+    if not _is_inconclusive(error):
+        return
+    wished = _options(item).get("inconclusive") or item.config.getini("tcpwatch_inconclusive")
+    reason = f"inconclusive: {str(error).partition(chr(10))[0]}"
+    if wished == "skip":
+        raise pytest.skip.Exception(reason, _use_item_location=True) from error
+    if wished == "xfail" and not item.config.getoption("runxfail"):
+        raise pytest.xfail.Exception(reason) from error
+
+
+def _is_inconclusive(error: BaseException) -> bool:
+    errors = sys.modules.get("tcpwatch.errors")
+    if errors is None:  # nobody has used tcpwatch
+        return False
+    if isinstance(error, errors.TcpwatchError):
+        return bool(error.exit_code is errors.ExitCode.INCONCLUSIVE)
+    seen = sys.modules.get("tcpwatch.seen")
+    return seen is not None and isinstance(error, seen.Inconclusive)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keeps the evidence of an assertion that failed, where that is wished."""
+    report = yield
+    error = call.excinfo and call.excinfo.value
+    judged: Judged | None = getattr(error, "judged", None)
+    if not report.failed or judged is None:
+        return report
+    if call.when == "teardown":  # nothing of the traceback is the user's
+        report.longrepr = str(error)
+    folder = str(item.config.getini("tcpwatch_keep"))
+    if folder:
+        from tcpwatch.reports import keep_run
+
+        path = item.config.rootpath / folder / re.sub(r"[^\w.-]+", "-", item.nodeid)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report.sections.append(("kept by tcpwatch", "\n".join(keep_run(judged, path))))
+    return report
+
+
+# ---------------------------------------------------------------------- fixtures
+
+
+@pytest.fixture
+def tcpwatch(request: pytest.FixtureRequest) -> ModuleType:
+    """The tcpwatch module: ``with tcpwatch.observe(port=...) as seen``, with its observer open."""
+    import tcpwatch as module
+
+    _need(request.config)
+    return module
+
+
+@pytest.fixture
+def tcpwatch_lab(request: pytest.FixtureRequest) -> Iterator[TwoHosts]:
+    """Two hosts with a kernel TCP each and the wire between: README, "A scenario of your own".
+
+    Options by ``@pytest.mark.tcpwatch(lab={"latency_ms": 5})``.
+    """
+    from tcpwatch.errors import TcpwatchError
+    from tcpwatch.two_hosts import two_hosts
+
+    item = request.node
+    assert isinstance(item, pytest.Item)
+    options = _options(item).get("lab", {})
+    try:
+        opened = two_hosts(item.name, folder=Path(item.path).parent, **options)
+        lab = opened.__enter__()
+    except TcpwatchError as error:
+        _conclude(item, error)
+        raise
+    try:
+        yield lab
+    finally:
+        opened.__exit__(None, None, None)

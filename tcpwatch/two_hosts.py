@@ -1,0 +1,141 @@
+"""A lab held open for whoever is not a scenario: two hosts, their wire, and the witnesses.
+
+Owns: the session's thread while the lab is open, and what was seen once it has ended. The verbs are
+the scenarios' own. Must not know a test framework.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Self
+
+from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.lab.failures import Unsupported
+from tcpwatch.lab.host import Host
+from tcpwatch.lab.player import Lab
+from tcpwatch.lab.scenario import Scenario
+from tcpwatch.lab.wire import Wire
+from tcpwatch.model.recording import Recording
+from tcpwatch.model.timeline import Judged
+from tcpwatch.observing import Held, Observed
+from tcpwatch.seen import Seen
+from tcpwatch.session import Interrupted, Session
+from tcpwatch.staging import Options
+from tcpwatch.tcp.state import TcpState
+
+_DAY_S = 86_400  # the test's own timeout ends it
+
+
+@dataclass(frozen=True, slots=True)
+class _Open(Scenario):
+    """A scenario whose play is whatever happens until it is told to end."""
+
+    body: Callable[[Lab], None] = lambda _lab: None
+
+    def load(self) -> Callable[[Lab], None]:
+        return self.body
+
+
+class TwoHosts:
+    """Two hosts, each with a kernel TCP of its own, joined by a wire that can lose and delay."""
+
+    def __init__(self, name: str, folder: Path, options: Options) -> None:
+        self._lab: SimpleQueue[Lab | BaseException] = SimpleQueue()
+        self._over = threading.Event()
+        self._stop = threading.Event()
+        self._judged: Judged | None = None
+        self._held: tuple[Held, ...] = ()
+        scenario = _Open(name, "", "", "", {}, (), folder / "test", body=self._play)
+        self._session = Session(scenario, options, [], self._stop)
+        self._thread = threading.Thread(target=self._run, name="tcpwatch-lab", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        found = self._lab.get()
+        if not isinstance(found, Lab):
+            raise found
+        self.lab = found
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _play(self, lab: Lab) -> None:
+        self._lab.put(lab)
+        self._over.wait()
+
+    def _run(self) -> None:
+        try:
+            self._judged = self._session.run()
+        except Interrupted:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for the lab
+            self._lab.put(error)
+
+    # ------------------------------------------------------------------ what a play has
+
+    @property
+    def client(self) -> Host:
+        return self.lab.client
+
+    @property
+    def server(self) -> Host:
+        return self.lab.server
+
+    @property
+    def wire(self) -> Wire:
+        """Raises TcpwatchError where this machine has no namespaces."""
+        return self.lab.wire
+
+    @property
+    def port(self) -> int:
+        return self.lab.port
+
+    def __getattr__(self, name: str) -> Any:
+        """The other verbs of `Lab`: connect, listen, wait, settle."""
+        if name.startswith("_") or name == "lab":
+            raise AttributeError(name)
+        return getattr(self.lab, name)
+
+    def end(self) -> Seen:
+        """Ends the lab once what is under way has come to rest; what was seen in it."""
+        if self._judged is None:
+            self._held = tuple(held for host in (self.client, self.server) for held in _held(host))
+            self.__exit__()
+        judged = self._judged
+        if judged is None:
+            raise TcpwatchError("the lab was interrupted", "", ExitCode.INTERRUPTED)
+        seen = Seen()
+        recording = Recording(judged.record, judged.timeline.events, complete=True)
+        seen.fill(Observed(recording, judged.timeline, self._held), judged.timeline, self._held)
+        return seen
+
+
+def two_hosts(name: str = "lab", *, folder: Path | None = None, **options: Any) -> TwoHosts:
+    """A lab for a ``with`` statement; ``options`` are those of `tcpwatch.staging.Options`.
+
+    ``folder``: what the paths of programs are relative to. Raises TcpwatchError.
+    """
+    try:
+        chosen = replace(Options(timeout_s=_DAY_S), **options)
+    except TypeError as error:
+        raise TcpwatchError(str(error), "see tcpwatch.staging.Options", ExitCode.USAGE) from None
+    return TwoHosts(name, folder or Path(), chosen)
+
+
+def _held(host: Host) -> list[Held]:
+    """What the host's table has at the end; in the lab every process is somebody's program."""
+    try:
+        entries = host.sockets()
+    except Unsupported:
+        return []
+    return [
+        Held(entry.ends.local, entry.ends.remote, TcpState.parse(entry.state), entry.inode)
+        for entry in entries
+        if entry.ends is not None and entry.state != TcpState.TIME_WAIT.value
+    ]
