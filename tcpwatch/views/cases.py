@@ -12,7 +12,14 @@ from enum import Enum
 from pathlib import Path
 
 from tcpwatch.machine.tracker import Tracker
-from tcpwatch.model.events import Payload, SegmentSeen, SocketSampled, StateReported
+from tcpwatch.model.events import (
+    Payload,
+    SegmentFate,
+    SegmentSeen,
+    SocketSampled,
+    StateReported,
+    UserCall,
+)
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.timeline import Connection, Expectation, Judged, Verdict
 from tcpwatch.views.canvas import visible
@@ -101,7 +108,13 @@ def diffs(expectations: Iterable[Expectation]) -> list[str]:
 def ladder_of(judged: Judged, connection: Connection, width: int = _WIDTH) -> str:
     """The ladder of one of a run's connections, as if there were no others."""
     mine = {connection.id.four_tuple, connection.id.four_tuple.flipped}
-    events = tuple(event for event in judged.timeline.events if _tuple_of(event.payload) in mine)
+    numbers = {trace.n for trace in connection.segments}
+    events = tuple(
+        event
+        for event in judged.timeline.events
+        if _tuple_of(event.payload) in mine
+        or (isinstance(event.payload, SegmentFate) and event.payload.n in numbers)
+    )
     timeline = replace(judged.timeline, events=events, connections=(connection,), findings=())
     return ladder_text(replace(judged, timeline=timeline, expectations=(), reasons=()), width)
 
@@ -138,6 +151,8 @@ def _tuple_of(payload: Payload) -> FourTuple | None:
         case SegmentSeen():
             return FourTuple(payload.src, payload.dst)
         case StateReported() | SocketSampled():
+            return FourTuple(payload.local, payload.remote)
+        case UserCall() if payload.local and payload.remote:
             return FourTuple(payload.local, payload.remote)
         case _:
             return None
