@@ -35,7 +35,7 @@ class Ours:
     def __init__(self) -> None:
         self._locals: set[SocketAddress] = set()
         self._refused: set[SocketAddress] = set()
-        self._ports: set[int] = set()
+        self.ports: set[int] = set()  # those we listen to
         self._family = frozenset({os.getpid()})
 
     def begin(self) -> None:
@@ -65,7 +65,7 @@ class Ours:
 
     def note_call(self, name: str, local: SocketAddress, remote: Any) -> None:
         if name == "listen":
-            self._ports.add(local.port)
+            self.ports.add(local.port)
         elif local.port:
             self._locals.add(local)
         else:  # refused at once: the kernel has taken its port back
@@ -77,7 +77,7 @@ class Ours:
         for one in held:
             if self._held_by_us(one):
                 if one.state is TcpState.LISTEN:
-                    self._ports.add(one.local.port)
+                    self.ports.add(one.local.port)
                 else:
                     self._locals.add(one.local)
 
@@ -87,14 +87,14 @@ class Ours:
         passive = connection.endpoints[-1].address
         return (
             bool(self._locals & {*addresses})
-            or passive.port in self._ports
+            or passive.port in self.ports
             or passive in self._refused
         )
 
     def may_be(self, four_tuple: FourTuple) -> bool:
         """Whether a socket is ours, as far as was noted until now."""
         mine = self._locals & {four_tuple.local, four_tuple.remote}
-        return bool(mine) or not self._ports.isdisjoint(
+        return bool(mine) or not self.ports.isdisjoint(
             {four_tuple.local.port, four_tuple.remote.port}
         )
 
@@ -102,7 +102,7 @@ class Ours:
         """Whether it is a socket of ours, or is to be accepted by one."""
         if held.holders:
             return self._held_by_us(held)
-        return held.local in self._locals or held.local.port in self._ports
+        return held.local in self._locals or held.local.port in self.ports
 
     def _held_by_us(self, held: Held) -> bool:
         return any(holder.pid in self._family for holder in held.holders)
