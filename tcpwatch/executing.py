@@ -33,7 +33,7 @@ from tcpwatch.model.timeline import (
     Verdict,
 )
 from tcpwatch.observing import Held, Holder, Network, Observed, Observer, Window
-from tcpwatch.outputs import Settings, open_outputs
+from tcpwatch.outputs import LADDERS_AT_MOST, Settings, open_outputs
 from tcpwatch.tcp.state import TcpState
 
 _ROLES = {"client": "active", "server": "passive"}
@@ -176,17 +176,36 @@ def _answers(demands: Sequence[Demand], record: RunRecord, timeline: Timeline) -
     court = Court(record, timeline.end_ns)
     rows = [row_of(connection, timeline.findings) for connection in timeline.connections]
     for demand in demands:
-        asked = False
-        for connection, row in zip(timeline.connections, rows, strict=True):
-            if not demand.selects.matches(RowSubject(row, timeline.end_ns)):
-                continue
-            for endpoint in connection.endpoints:
-                if demand.is_about(endpoint.role):
-                    asked = True
-                    key = f"{endpoint.role} {connection.number}"
-                    yield court.answer(key, demand.pattern, endpoint)
-        if not asked and not demand.pattern.never:
+        answers = [
+            court.answer(f"{endpoint.role} {connection.number}", demand.pattern, endpoint)
+            for connection, row in zip(timeline.connections, rows, strict=True)
+            if demand.selects.matches(RowSubject(row, timeline.end_ns))
+            for endpoint in connection.endpoints
+            if demand.is_about(endpoint.role)
+        ]
+        if not answers and not demand.pattern.never:
             yield _unmet(demand, record)
+        elif len(timeline.connections) > LADDERS_AT_MOST:
+            yield _together(demand, answers)
+        else:
+            yield from answers
+
+
+def _together(demand: Demand, answers: Sequence[Answer]) -> Answer:
+    """One answer for many ends, with the first that did not go as demanded."""
+    for met in (False, None):
+        odd = [answer for answer in answers if answer.expectation.met is met]
+        if odd:
+            first = odd[0].expectation
+            count = f"{len(odd):,} of {len(answers):,} ends, the first of them {first.endpoint}"
+            why = f"{count}\n{first.explanation}"
+            reason = f"{count}: {odd[0].reason}"
+            return Answer(Expectation(_name(demand), demand.pattern.text, met, why), reason)
+    return Answer(Expectation(_name(demand), demand.pattern.text, True))
+
+
+def _name(demand: Demand) -> str:
+    return f"{demand.selects} {demand.role}".strip()
 
 
 def _unmet(demand: Demand, record: RunRecord) -> Answer:
@@ -194,7 +213,7 @@ def _unmet(demand: Demand, record: RunRecord) -> Answer:
     why = "no such connection was made"
     certain = any(s["name"] == WIRE and s["available"] and not s["lost"] for s in record.sources)
     met = False if certain else None
-    return Answer(Expectation(demand.text, demand.pattern.text, met, why), why)
+    return Answer(Expectation(_name(demand), demand.pattern.text, met, why), why)
 
 
 # ---------------------------------------------------------------------- leaks
@@ -241,10 +260,16 @@ def find_leaks(
             read_eof = row.receive_queue == 0 and ended.code >= 0
             certain = read_eof or (waited_ns is not None and waited_ns >= _REACTS_NS)
             how = "was killed" if ended.code < 0 else "ended"
-            long = "" if waited_ns is None else f" for {waited_ns / 1e9:.1f} s"
-            why = f"the peer had closed{long} when its process {how}, and this end had not"
+            long = "" if waited_ns is None else f" {_long(waited_ns)}"
+            why = f"the peer had closed{long} before its process {how}, and this end had not"
             (sure if certain else unsure).append(Leak(one, why))
     return sure, unsure
+
+
+def _long(duration_ns: int) -> str:
+    if duration_ns < _REACTS_NS:
+        return f"{duration_ns / 1e6:.0f} ms"
+    return f"{duration_ns / 1e9:.1f} s"
 
 
 def _start_ns(record: RunRecord) -> int:
@@ -276,21 +301,21 @@ def _waited_ns(timeline: Timeline, held: Held, at_ns: int) -> int | None:
 
 def _findings(found: Sequence[Leak]) -> Iterator[Finding]:
     for leak in found:
-        yield Finding("leak", Severity.WARNING, f"leak: {leak}", leak.held.connection)
+        yield Finding("leak", Severity.WARNING, str(leak), leak.held.connection)
 
 
 def _leak_answer(sure: Sequence[Leak], unsure: Sequence[Leak], *, traced: bool) -> Answer:
-    told = "\n".join(f"+ {leak}" for leak in (*sure, *unsure))
+    met: bool | None = True
+    why = ""
     if sure:
         count = f"{len(sure)} leak{'' if len(sure) == 1 else 's'}"
-        return Answer(Expectation("all", "no leaks", False, told), f"{count}: {sure[0]}")
-    if unsure:
-        why = f"it may have been about to be closed: {unsure[0]}"
-        return Answer(Expectation("all", "no leaks", None, told), why)
-    if not traced:
+        met, why = False, f"{count}: {sure[0]}"
+    elif unsure:
+        met, why = None, f"it may have been about to be closed: {unsure[0]}"
+    elif not traced:
+        met = None
         why = "what a process leaves open for the kernel to close could not be seen (ptrace)"
-        return Answer(Expectation("all", "no leaks", None, why), why)
-    return Answer(Expectation("all", "no leaks", True))
+    return Answer(Expectation("all", "no leaks", met), why)
 
 
 # ---------------------------------------------------------------------- where it is told

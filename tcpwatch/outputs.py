@@ -187,7 +187,8 @@ class Outputs:
         record, tracker = tracker_of(Recording(judged.record, judged.timeline.events, True))
         held = io.StringIO()
         summary = self._settings.summary
-        many = len(judged.timeline.connections) > LADDERS_AT_MOST if summary is None else summary
+        count = len(judged.timeline.connections)
+        many = not 0 < count <= LADDERS_AT_MOST if summary is None else summary
         sinks = self._sinks(held, summarised=many)
         for sink in sinks:
             sink.begin(record)

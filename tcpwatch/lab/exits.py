@@ -156,8 +156,8 @@ def _command(pid: int) -> str:
     """Its command line, or its name where it has none any more."""
     try:
         octets = Path(f"/proc/{pid}/cmdline").read_bytes()
-        words = octets.decode(errors="replace").split("\0")
-        line = " ".join(word for word in words if word)
+        program, *words = octets.decode(errors="replace").split("\0")
+        line = " ".join([program.rpartition("/")[2], *(word for word in words if word)])
         return line or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return ""

@@ -15,7 +15,13 @@ from tcpwatch.model.timeline import Belief, Connection, Judged, RunRecord, Segme
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.canvas import Span, Word, words, wrap
 from tcpwatch.views.palette import BOLD, DIM
-from tcpwatch.views.summary import Lines, finding_lines, head_lines, verdict_lines
+from tcpwatch.views.summary import (
+    Lines,
+    expectation_lines,
+    finding_lines,
+    head_lines,
+    verdict_lines,
+)
 from tcpwatch.views.wording import Wording
 
 _MOST_FINDINGS = 20
@@ -46,6 +52,8 @@ def summary_lines(judged: Judged, width: int, wording: Wording) -> Lines:
         lines += [[], *finding_lines(findings[:_MOST_FINDINGS], width, wording)]
         if len(findings) > _MOST_FINDINGS:
             lines.append([Span(f"and {len(findings) - _MOST_FINDINGS:,} more findings", DIM)])
+    asked = expectation_lines(judged.expectations, width, wording)
+    lines += [[], *asked] if asked else []
     verdict = verdict_lines(judged, width, wording)
     return [*lines, [], *verdict] if verdict else lines
 

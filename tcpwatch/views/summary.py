@@ -99,12 +99,18 @@ def path_lines(judged: Judged, width: int, wording: Wording) -> Lines:
             lines += wrap(path, width, 8)
             for _, expectation in mine:
                 lines += _explanation(expectation, wording, width)
-    for index, expectation in enumerate(judged.expectations):
-        if index not in told:
-            who = (Span(wording.safe(expectation.endpoint), BOLD), Span(" "))
-            pattern = words(wording.safe(expectation.pattern))
-            lines += wrap([who, *pattern, *_met(expectation)], width, 8)
-            lines += _explanation(expectation, wording, width)
+    others = [one for index, one in enumerate(judged.expectations) if index not in told]
+    return [*lines, *expectation_lines(others, width, wording)]
+
+
+def expectation_lines(expectations: Iterable[Expectation], width: int, wording: Wording) -> Lines:
+    """Each with whom it is of, where no path stands beside it."""
+    lines: Lines = []
+    for expectation in expectations:
+        who = (Span(wording.safe(expectation.endpoint), BOLD), Span(" "))
+        pattern = words(wording.safe(expectation.pattern))
+        lines += wrap([who, *pattern, *_met(expectation)], width, 8)
+        lines += _explanation(expectation, wording, width)
     return lines
 
 
