@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Generator, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tcpwatch.model.timeline import Judged
-    from tcpwatch.seen import Seen, observe  # noqa: F401 - within a string, for the stash
+    from tcpwatch.seen import Seen, observe
     from tcpwatch.two_hosts import TwoHosts
 
 _CHOICES = ("fail", "xfail", "skip")
@@ -38,10 +38,12 @@ class _Wish:
     never: str = ""
     port: int | Collection[int] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.no_leaks or self.client or self.server or self.never)
+    @property
+    def paths(self) -> bool:
+        """Whether anything is asked of paths."""
+        return bool(self.client or self.server or self.never)
 
-    def check(self, seen: Seen) -> None:
+    def check_paths(self, seen: Seen) -> None:
         """Raises NotAsExpected or Inconclusive."""
         __tracebackhide__ = True
         if self.client:
@@ -51,13 +53,59 @@ class _Wish:
         if self.never:
             seen.client.never(self.never)
             seen.server.never(self.never)
-        if self.no_leaks:
-            seen.no_leaks()
 
 
-_WISH = pytest.StashKey[_Wish]()
-_BLOCK = pytest.StashKey["observe"]()
-_RUNNING = pytest.StashKey["observe | None"]()
+@dataclass
+class _Watch:
+    """A test that is observed: its paths until its function ends, its leaks until its fixtures do.
+
+    A test that passed cannot be said to be inconclusive afterwards.
+    """
+
+    wish: _Wish
+    paths: observe | None = None
+    leaks: observe | None = None
+
+    def begin(self) -> None:
+        """Raises TcpwatchError where nothing can be observed."""
+        from tcpwatch.seen import observe
+
+        if self.wish.paths:
+            self.paths = _begun(observe(self.wish.port))
+        if self.wish.no_leaks:
+            self.leaks = _begun(observe(self.wish.port))
+
+    def exempting(self) -> AbstractContextManager[object]:
+        """What is opened meanwhile is not the test's to close."""
+        stack = ExitStack()
+        for block in (self.paths, self.leaks):
+            if block is not None:
+                stack.enter_context(block.exempting())
+        return stack
+
+    def end_paths(self) -> Seen | None:
+        """Ends what is observed of the paths, once."""
+        block, self.paths = self.paths, None
+        return _ended(block)
+
+    def end_leaks(self) -> Seen | None:
+        block, self.leaks = self.leaks, None
+        return _ended(block)
+
+
+def _begun(block: observe) -> observe:
+    block.__enter__()
+    return block
+
+
+def _ended(block: observe | None) -> Seen | None:
+    if block is None:
+        return None
+    block.__exit__(None, None, None)
+    return block.seen
+
+
+_WATCH = pytest.StashKey[_Watch | None]()
 _NEEDED = pytest.StashKey[bool]()
 
 
@@ -94,10 +142,17 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Observes a test from before its fixtures, where that is asked for."""
-    wish = _wish(item)
-    if wish:
-        _begin(item, wish)
-    return (yield)
+    __tracebackhide__ = True
+    problem: Exception | None = None
+    try:
+        _begin(item)
+    except Exception as error:  # noqa: BLE001 - raised below: the other plugins set up first
+        problem = error
+    result = yield
+    if problem is not None:
+        _conclude(item, problem)
+        raise problem
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
@@ -105,58 +160,55 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
     """What a fixture of a module or session opens is not left open by the test that came first."""
-    block = request.config.stash.get(_RUNNING, None)
-    wider = block is not None and fixturedef.scope != "function"
-    with block.exempting() if wider and block is not None else nullcontext():
+    watch = request.config.stash.get(_WATCH, None)
+    if watch is None or fixturedef.scope == "function":
+        return (yield)
+    with watch.exempting():
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """What evidence is missing for becomes what the user wishes."""
+    """Asserts what is asked of the paths. What evidence is missing for becomes what is wished."""
     __tracebackhide__ = True
-    try:
-        return (yield)
-    except BaseException as error:
-        item.stash[_WISH] = _Wish()  # it has failed: what it left open is no news
-        _conclude(item, error)
-        raise
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """Asserts what is asked of the test, once its fixtures have closed what they opened."""
-    __tracebackhide__ = True
-    block = item.stash.get(_BLOCK, None)
-    if block is None:
-        return (yield)
+    watch = item.config.stash.get(_WATCH, None)
     try:
         result = yield
-    finally:
-        item.config.stash[_RUNNING] = None
-        del item.stash[_BLOCK]
-        block.__exit__(*sys.exc_info())
-    try:
-        item.stash[_WISH].check(block.seen)
-    except AssertionError as error:
+        seen = watch.end_paths() if watch is not None else None
+        if watch is not None and seen is not None:
+            watch.wish.check_paths(seen)
+    except BaseException as error:
+        if watch is not None:  # it has failed: what it leaves open is no news
+            watch.wish = replace(watch.wish, no_leaks=False)
         _conclude(item, error)
         raise
     return result
 
 
-def _begin(item: pytest.Item, wish: _Wish) -> None:
-    from tcpwatch.errors import TcpwatchError
-    from tcpwatch.seen import observe
-
-    _need(item.config)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Asserts that nothing is left open, once the fixtures have closed what they opened."""
+    __tracebackhide__ = True
+    watch = item.config.stash.get(_WATCH, None)
+    if watch is None:
+        return (yield)
     try:
-        block = observe(wish.port)
-        block.__enter__()
-    except TcpwatchError as error:
-        _conclude(item, error)
-        raise
-    item.stash[_WISH], item.stash[_BLOCK] = wish, block
-    item.config.stash[_RUNNING] = block
+        result = yield
+    finally:
+        item.config.stash[_WATCH] = None
+        watch.end_paths()
+        seen = watch.end_leaks()
+    if seen is not None and watch.wish.no_leaks:
+        seen.no_leaks()
+    return result
+
+
+def _begin(item: pytest.Item) -> None:
+    wish = _wish(item)
+    if wish.paths or wish.no_leaks:
+        _need(item.config)
+        watch = item.config.stash[_WATCH] = _Watch(wish)
+        watch.begin()
 
 
 def _need(config: pytest.Config) -> None:
@@ -181,10 +233,9 @@ def _wish(item: pytest.Item) -> _Wish:
     options.setdefault("no_leaks", bool(item.config.getini("tcpwatch_no_leaks")))
     for other in ("inconclusive", "lab"):
         options.pop(other, None)
-    try:
-        return _Wish(**options)
-    except TypeError as error:
-        pytest.fail(f"@pytest.mark.tcpwatch: {error}", pytrace=False)
+    for unknown in options.keys() - {field.name for field in fields(_Wish)}:
+        pytest.fail(f"@pytest.mark.tcpwatch has no {unknown!r}", pytrace=False)
+    return _Wish(**options)
 
 
 def _options(item: pytest.Item) -> dict[str, Any]:
