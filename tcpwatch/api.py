@@ -136,6 +136,12 @@ def play(scenario: str | PathLike[str], **options: Any) -> Result:
     ``options`` are those of `tcpwatch.staging.Options`: latency_ms, ipv6, lab, wire, sampler,
     without, timeout_s, wait_time_wait. Raises TcpwatchError where it cannot be played, and
     KeyboardInterrupt, once all is cleared up.
+
+    >>> run = tcpwatch.play("simultaneous-close", latency_ms=5)
+    >>> run.passed
+    True
+    >>> print(run.client)
+    client of connection 1: CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > CLOSING > TIME-WAIT
     """
     try:
         chosen = Options(**options)
@@ -152,7 +158,12 @@ def play(scenario: str | PathLike[str], **options: Any) -> Result:
 
 
 def replay(path: str | PathLike[str]) -> tuple[Result, ...]:
-    """The runs in a recording, or the one in a capture. Raises TcpwatchError."""
+    """The runs in a recording, or the one in a capture. Raises TcpwatchError.
+
+    >>> (run,) = tcpwatch.replay("simultaneous-close.jsonl")
+    >>> run.match("... > CLOSING > TIME-WAIT").verdict
+    <Verdict.PASS: 'pass'>
+    """
     return tuple(_result(recording) for recording in read_file(str(path)))
 
 
@@ -162,6 +173,11 @@ def match(pattern: str, path: str | Iterable[str | TcpState] | End | Endpoint) -
     In a path of text ``A or B`` is a state that is uncertain. Nothing is known there of the time
     spent in a state, so a pattern that asks for it is INCONCLUSIVE. Raises TcpwatchError where
     either cannot be read.
+
+    >>> bool(tcpwatch.match("CLOSED > ... > TIME-WAIT", "CLOSED > SYN-SENT > TIME-WAIT"))
+    True
+    >>> tcpwatch.match("... > CLOSED", "ESTABLISHED > TIME-WAIT or CLOSED").verdict
+    <Verdict.INCONCLUSIVE: 'inconclusive'>
     """
     compiled = _compiled(pattern)
     if isinstance(path, End):

@@ -119,6 +119,14 @@ class observe:  # noqa: N801 - reads as a verb: with observe(port=80) as seen
     ``async with`` the event loop goes on meanwhile.
 
     Raises TcpwatchError where nothing can be observed.
+
+    >>> with tcpwatch.observe() as seen, socket.create_server(("127.0.0.1", 0)) as listener:
+    ...     with socket.create_connection(listener.getsockname()):
+    ...         server, _ = listener.accept()
+    ...     server.close()
+    >>> seen.client.follows("CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > ... > TIME-WAIT")
+    >>> seen.server.never("CLOSE-WAIT[>1s]")
+    >>> seen.no_leaks()
     """
 
     def __init__(self, port: int | Collection[int] = (), *, settle_s: float = SETTLE_S) -> None:
