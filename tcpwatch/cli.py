@@ -257,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_choice(run)
     _add_lab(run)
     _add_output(run)
-    _add_reports(run)
+    _add_baseline(_add_reports(run))
 
     _add_exec(commands)
 
@@ -276,6 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.set_defaults(command=_replay)
     _add_way(replay)
     _add_output(replay)
+    _add_reports(replay)
 
     explain = commands.add_parser("explain", help="what a state or a transition means")
     explain.add_argument("what", nargs="+", metavar="STATE|'A>B'")
@@ -386,6 +387,7 @@ def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     _add_way(execute)
     _add_output(execute)
+    _add_reports(execute)
     execute.add_argument("-o", "--output", metavar="FILE", help="the report, not to standard error")
 
 
@@ -459,8 +461,8 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
 
 
-def _add_reports(run: argparse.ArgumentParser) -> None:
-    group = run.add_argument_group(
+def _add_reports(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = command.add_argument_group(
         "in CI",
         "Under GitHub Actions, what does not pass is annotated, and told in the step's summary.",
     )
@@ -474,6 +476,10 @@ def _add_reports(run: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keep recording, pcapng and ladder of each run that does not pass",
     )
+    return group
+
+
+def _add_baseline(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--baseline",
         metavar="FILE",

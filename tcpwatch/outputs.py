@@ -316,8 +316,10 @@ def _case(planned: _Planned) -> Case:
     run, scenario = planned.run, planned.scenario
     assert run is not None
     if scenario is None:
-        name = run.scenario if isinstance(run, Unplayed) else run.record.scenario
-        return Case("replay", name, run)
+        assert isinstance(run, Judged)  # what could not be played was a scenario
+        return Case(
+            "exec" if run.record.lab.get("loopback") else "replay", run.record.scenario, run
+        )
     return Case(scenario.topic, scenario.name, run, scenario.path)
 
 
