@@ -11,7 +11,8 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -40,7 +41,7 @@ SETTLE_S = 1.0
 """What is to come comes sooner, on a busy machine too; only what stays open makes anybody wait."""
 
 _LOOK_S = 0.002
-_AT_REST = frozenset({TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.CLOSED})
+AT_REST = frozenset({TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.CLOSED})
 _ROLES = {"client": "active", "server": "passive"}
 _LADDERS = 3  # of connections that did not go as expected; more are only counted
 
@@ -175,21 +176,13 @@ class observe:  # noqa: N801 - reads as a verb: with observe(port=80) as seen
         return frozenset(FourTuple(*row.endpoints) for row in self._observer.rows())
 
     def _come_to_rest(self) -> None:
-        waiting = threading.Event()
-        before: set[tuple[FourTuple, TcpState]] | None = None
-        since_s = time.monotonic()
-        while moving := self._moving():
-            if moving != before:
-                before, since_s = moving, time.monotonic()
-            elif time.monotonic() - since_s > self._settle_s:
-                return
-            waiting.wait(_LOOK_S)
+        come_to_rest(self._moving, self._settle_s)
 
-    def _moving(self) -> set[tuple[FourTuple, TcpState]]:
+    def _moving(self) -> AbstractSet[object]:
         """The sockets of the block that are not yet closed."""
         found = set()
         for row in self._observer.rows():
-            if row.state in _AT_REST:
+            if row.state in AT_REST:
                 continue
             mine = FourTuple(*row.endpoints)
             if mine in self._before or mine in self._exempt:
@@ -222,6 +215,17 @@ class observe:  # noqa: N801 - reads as a verb: with observe(port=80) as seen
             connections = tuple(one for one in timeline.connections if self._ours.has(one))
             timeline = replace(timeline, connections=connections)
         self.seen.fill(observed, timeline, tuple(held))
+
+
+def come_to_rest(moving: Callable[[], AbstractSet[object]], settle_s: float) -> None:
+    """Until nothing is moving any more, or it has been the same for so long."""
+    waiting = threading.Event()
+    before, since_s = moving(), time.monotonic()
+    while before and time.monotonic() - since_s <= settle_s:
+        waiting.wait(_LOOK_S)
+        now = moving()
+        if now != before:
+            before, since_s = now, time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.lab import command
 from tcpwatch.lab.failures import Unsupported
 from tcpwatch.lab.host import Host
 from tcpwatch.lab.player import Lab
+from tcpwatch.lab.process import Program
 from tcpwatch.lab.scenario import Scenario
+from tcpwatch.lab.sockets import Entry
 from tcpwatch.lab.wire import Wire
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged
 from tcpwatch.observing import Held, Observed
-from tcpwatch.seen import Seen
+from tcpwatch.seen import AT_REST, Seen, come_to_rest
 from tcpwatch.session import Interrupted, Session
 from tcpwatch.staging import Options
 from tcpwatch.tcp.state import TcpState
 
+_SETTLE_S = 2.0  # the longest that a stack usually waits to send a segment again
 _DAY_S = 86_400  # the test's own timeout ends it
 
 
@@ -96,6 +101,14 @@ class TwoHosts:
     def port(self) -> int:
         return self.lab.port
 
+    def command(self, host: Host, *argv: object, name: str = "") -> Program:
+        """Runs any command on a host; what it prints is in ``printed``, `join` waits for its end.
+
+        A server is ready once ``lab.server.until(lambda: lab.server.sockets("LISTEN"), "ready")``.
+        Raises as `Host.run`; that there is no such command, its exit status and ``printed`` tell.
+        """
+        return host.run(str(Path(command.__file__)), *argv, name=name or str(argv[0]))
+
     def __getattr__(self, name: str) -> Any:
         """The other verbs of `Lab`: connect, listen, wait, settle."""
         if name.startswith("_") or name == "lab":
@@ -105,6 +118,7 @@ class TwoHosts:
     def end(self) -> Seen:
         """Ends the lab once what is under way has come to rest; what was seen in it."""
         if self._judged is None:
+            come_to_rest(self._moving, _SETTLE_S)
             self._held = tuple(held for host in (self.client, self.server) for held in _held(host))
             self.__exit__()
         judged = self._judged
@@ -114,6 +128,15 @@ class TwoHosts:
         recording = Recording(judged.record, judged.timeline.events, complete=True)
         seen.fill(Observed(recording, judged.timeline, self._held), judged.timeline, self._held)
         return seen
+
+    def _moving(self) -> AbstractSet[object]:
+        """The sockets of both hosts that are not yet closed."""
+        return {
+            (host.name, entry.ends, entry.state)
+            for host in (self.client, self.server)
+            for entry in _entries(host)
+            if TcpState.parse(entry.state) not in AT_REST
+        }
 
 
 def two_hosts(name: str = "lab", *, folder: Path | None = None, **options: Any) -> TwoHosts:
@@ -130,12 +153,16 @@ def two_hosts(name: str = "lab", *, folder: Path | None = None, **options: Any) 
 
 def _held(host: Host) -> list[Held]:
     """What the host's table has at the end; in the lab every process is somebody's program."""
-    try:
-        entries = host.sockets()
-    except Unsupported:
-        return []
     return [
         Held(entry.ends.local, entry.ends.remote, TcpState.parse(entry.state), entry.inode)
-        for entry in entries
+        for entry in _entries(host)
         if entry.ends is not None and entry.state != TcpState.TIME_WAIT.value
     ]
+
+
+def _entries(host: Host) -> list[Entry]:
+    """None on the loopback, where a host has no table of its own."""
+    try:
+        return host.sockets()
+    except Unsupported:
+        return []

@@ -286,7 +286,9 @@ def test_whole_tests_of_a_suite(pytester: Pytester) -> None:
 
 
 LAB = """
-from tcpwatch.lab import SYN
+import sys
+
+from tcpwatch.lab import FIN, SYN
 
 
 @pytest.mark.tcpwatch(lab={"latency_ms": 5})
@@ -302,16 +304,42 @@ def test_a_lost_syn(tcpwatch_lab):
     seen.server.never("CLOSE-WAIT")
 
 
-def test_that_asks_for_nothing():
-    import sys
-    assert "tcpwatch.seen" not in sys.modules
+@pytest.mark.tcpwatch(lab={"latency_ms": 5})
+def test_real_programs_and_a_lost_fin(tcpwatch_lab):
+    lab = tcpwatch_lab
+    served = lab.command(
+        lab.server, sys.executable, "-m", "http.server", lab.port, "--bind", lab.server.ip
+    )
+    lab.server.until(lambda: lab.server.sockets("LISTEN"), "it listens")
+    ask = (
+        "import socket, sys\\n"
+        "with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as asking:\\n"
+        "    asking.sendall(b'GET / HTTP/1.0\\\\r\\\\n\\\\r\\\\n')\\n"
+        "    print(asking.makefile().read())\\n"
+    )
+    with lab.wire.drop(FIN, by="server", count=1):
+        asked = lab.command(lab.client, sys.executable, "-c", ask, lab.server.ip, lab.port)
+        asked.wait_printed("200 OK")
+        asked.join()
+    served.kill(15)
+    served.join()
+    seen = lab.end()
+    assert "GET / HTTP/1.0" in served.printed
+    (connection,) = seen.connections
+    assert "dropped" in {segment.fate for segment in connection.segments}
+    seen.server.follows("LISTEN > SYN-RECEIVED > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT")
+    seen.client.follows("CLOSED > SYN-SENT > ESTABLISHED > CLOSE-WAIT > LAST-ACK > CLOSED")
+    seen.no_leaks()
 """
 
 
 @pytest.mark.needs("lab")
 def test_a_lab_of_two_hosts(pytester: Pytester) -> None:
-    outcomes = run(pytester, LAB, "-p", "no:randomly", "-k", "lost_syn")
-    assert outcomes == {"test_a_lost_syn": "PASSED"}, outcomes.text
+    outcomes = run(pytester, LAB)
+    assert outcomes == {
+        "test_a_lost_syn": "PASSED",
+        "test_real_programs_and_a_lost_fin": "PASSED",
+    }, outcomes.text
 
 
 def test_a_suite_that_does_not_use_it_imports_nothing(pytester: Pytester) -> None:
