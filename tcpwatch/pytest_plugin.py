@@ -63,6 +63,7 @@ class _Watch:
     """
 
     wish: _Wish
+    settle_s: float
     paths: observe | None = None
     leaks: observe | None = None
 
@@ -71,9 +72,9 @@ class _Watch:
         from tcpwatch.seen import observe
 
         if self.wish.paths:
-            self.paths = _begun(observe(self.wish.port))
+            self.paths = _begun(observe(self.wish.port, settle_s=self.settle_s))
         if self.wish.no_leaks:
-            self.leaks = _begun(observe(self.wish.port))
+            self.leaks = _begun(observe(self.wish.port, settle_s=self.settle_s))
 
     def exempting(self) -> AbstractContextManager[object]:
         """What is opened meanwhile is not the test's to close."""
@@ -123,6 +124,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="fail",
     )
     parser.addini(
+        "tcpwatch_settle",
+        "how many seconds a test's sockets may stay as they are before they count as left open: 1",
+        default="1",
+    )
+    parser.addini(
         "tcpwatch_keep",
         "a folder for the recording, pcapng and ladder of each assertion that fails",
         default="",
@@ -134,6 +140,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER.replace("\n", " "))
     if config.getini("tcpwatch_inconclusive") not in _CHOICES:
         raise pytest.UsageError("tcpwatch_inconclusive must be fail, xfail or skip")
+    if not re.fullmatch(r"\d+(\.\d+)?", config.getini("tcpwatch_settle")):
+        raise pytest.UsageError("tcpwatch_settle must be a number of seconds")
 
 
 # ---------------------------------------------------------------------- whole tests
@@ -207,7 +215,8 @@ def _begin(item: pytest.Item) -> None:
     wish = _wish(item)
     if wish.paths or wish.no_leaks:
         _need(item.config)
-        watch = item.config.stash[_WATCH] = _Watch(wish)
+        settle_s = float(item.config.getini("tcpwatch_settle"))
+        watch = item.config.stash[_WATCH] = _Watch(wish, settle_s)
         watch.begin()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -61,10 +62,12 @@ def run(
 ) -> Outcomes:
     (pytester.path / "test_it.py").write_text(TALK + tests, encoding="utf-8")
     argv = [sys.executable, "-m", "pytest", "-rA", "-W", "error", "-p", "no:cacheprovider"]
+    argv += ["-p", "pytest_asyncio.plugin", "-p", "xdist", "-p", "tcpwatch.pytest_plugin"]
     argv += ["-o", "asyncio_default_fixture_loop_scope=function"]
     done = subprocess.run(
         [*(command or []), *argv, *options],
         cwd=pytester.path,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -90,13 +93,13 @@ def test_all_is_well():
 
 
 def test_the_server_does_not_close():
-    with tcpwatch.observe() as seen:
+    with tcpwatch.observe(settle_s=0.2) as seen:
         talk(close=False)
     seen.server.follows("... > LAST-ACK > CLOSED")
 
 
 def test_it_leaks():
-    with tcpwatch.observe() as seen:
+    with tcpwatch.observe(settle_s=0.2) as seen:
         talk(close=False)
     seen.no_leaks()
 
@@ -223,6 +226,7 @@ def test_that_saw_nothing():
 def test_of_a_wrong_word():
     pass
 """
+NO_LEAKS = ("-o", "tcpwatch_no_leaks=true", "-o", "tcpwatch_settle=0.2")
 
 
 @pytest.mark.needs("kernel")
@@ -262,15 +266,15 @@ def test_side_by_side_each_worker_sees_its_own(pytester: Pytester) -> None:
     tests = "\n".join(
         f"def test_{n}():\n    with tcpwatch.observe() as seen:\n        talk()\n        talk()\n"
         "    assert len(seen.connections) == 2\n    seen.no_leaks()\n"
-        for n in range(6)
+        for n in range(4)
     )
     outcomes = run(pytester, tests, "-n", "2")
-    assert outcomes == {f"test_{n}": "PASSED" for n in range(6)}, outcomes.text
+    assert outcomes == {f"test_{n}": "PASSED" for n in range(4)}, outcomes.text
 
 
 @pytest.mark.needs("kernel")
 def test_whole_tests_of_a_suite(pytester: Pytester) -> None:
-    outcomes = run(pytester, MARKED, "-o", "tcpwatch_no_leaks=true", "--strict-markers")
+    outcomes = run(pytester, MARKED, *NO_LEAKS, "--strict-markers")
     assert outcomes == {
         "test_all_is_closed": "PASSED",
         "test_no_network": "PASSED",
@@ -342,15 +346,24 @@ def test_a_lab_of_two_hosts(pytester: Pytester) -> None:
     }, outcomes.text
 
 
-def test_a_suite_that_does_not_use_it_imports_nothing(pytester: Pytester) -> None:
-    outcomes = run(pytester, "", "-o", "python_files=nothing")
-    assert outcomes.status == 5, outcomes.text
+def test_it_is_loaded_where_it_is_installed(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.pluginmanager.has_plugin("tcpwatch")
+
+
+def test_a_suite_that_does_not_use_it_imports_nothing() -> None:
     code = "import sys, tcpwatch.pytest_plugin\nprint([n for n in sys.modules if 'tcpwatch.' in n])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "['tcpwatch.pytest_plugin']\n"
 
 
-def test_a_wrong_option_is_told(pytester: Pytester) -> None:
-    outcomes = run(pytester, "", "-o", "tcpwatch_inconclusive=never")
+@pytest.mark.parametrize(
+    "option, told",
+    [
+        ("tcpwatch_inconclusive=never", "tcpwatch_inconclusive must be fail, xfail or skip"),
+        ("tcpwatch_settle=soon", "tcpwatch_settle must be a number of seconds"),
+    ],
+)
+def test_a_wrong_option_is_told(pytester: Pytester, option: str, told: str) -> None:
+    outcomes = run(pytester, "", "-o", option)
     assert outcomes.status == 4
-    assert "tcpwatch_inconclusive must be fail, xfail or skip" in outcomes.text
+    assert told in outcomes.text
