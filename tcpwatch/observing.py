@@ -313,7 +313,8 @@ class Window:
         """What was seen until now; ``lab`` is for the recording's head, as is the rest."""
         observer = self._observer
         held = self._held()
-        observer.look()
+        for _ in range(2):  # a long table comes in pieces: who is gone was missing twice
+            observer.look()
         end_ns = time.monotonic_ns()
         observer.sync()
         noted = observer.noted(self.since_ns, end_ns, self._old, self._ports)

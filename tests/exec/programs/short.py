@@ -1,0 +1,25 @@
+"""Many short connections, one after the other, as fast as they go."""
+
+import socket
+import sys
+import threading
+
+count = int(sys.argv[1])
+server = socket.create_server(("127.0.0.1", 8080), backlog=64)
+
+
+def serve() -> None:
+    for _ in range(count):
+        with server.accept()[0] as peer:
+            peer.sendall(peer.recv(64))
+
+
+thread = threading.Thread(target=serve)
+thread.start()
+for _ in range(count):
+    with socket.create_connection(("127.0.0.1", 8080)) as client:
+        client.sendall(b"hello")
+        while client.recv(64):
+            pass
+thread.join()
+server.close()
