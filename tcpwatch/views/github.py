@@ -35,7 +35,7 @@ def _annotation(case: Case, workspace: Path | None) -> str:
     properties["title"] = f"{case.kind} {visible(case.name)}"
     told = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
     message = "\n".join([case.message or case.kind, *case.diffs])
-    return f"::error {told}::{_data(message)}"
+    return f"::error {told}::{_data(message.rstrip())}"
 
 
 def _place(case: Case, workspace: Path | None) -> tuple[str, int] | None:

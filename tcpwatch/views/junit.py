@@ -17,6 +17,8 @@ from tcpwatch.views.cases import Case, Outcome, numbered
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What even an entity may not stand for (XML 1.0, 2.2)."""
 
+_OF_LAB = ("kind", "privilege", "kernel", "ip", "latency_ms", "wire", "file")
+
 
 def junit(cases: Sequence[Case], hostname: str) -> str:
     """The document. A run that failed is a failure; INCONCLUSIVE, or not played, is an error."""
@@ -86,7 +88,7 @@ def _properties(cases: Sequence[Case]) -> dict[str, str]:
     record = next((case.run.record for case in cases if isinstance(case.run, Judged)), None)
     if record is None:
         return {}
-    lab = {key: str(value) for key, value in record.lab.items() if key != "started_unix_ns"}
+    lab = {key: str(record.lab[key]) for key in _OF_LAB if key in record.lab}
     seen = [str(source["name"]) for source in record.sources if source.get("available")]
     return {**lab, "witnesses": " ".join(seen)}
 
