@@ -1,4 +1,4 @@
-"""So many megabytes one way, in large writes; or for so many seconds, telling how many a second."""
+"""So many megabytes one way, in large writes; and how many a second."""
 
 import socket
 import sys
