@@ -22,6 +22,7 @@ from tcpwatch.observing import Held
 from tcpwatch.tcp.state import TcpState
 
 _CALLS = ("connect", "connect_ex", "listen")
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - nothing is bound to it
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -64,11 +65,12 @@ class Ours:
                 each.note_call(name, local, remote)
 
     def note_call(self, name: str, local: SocketAddress, remote: Any) -> None:
+        """Our socket at that address has made it."""
         if name == "listen":
             self.ports.add(local.port)
-        elif local.port:
+        elif local.port and local.ip not in _ANYWHERE:
             self._locals.add(local)
-        else:  # refused at once: the kernel has taken its port back
+        else:  # refused at once: the kernel has taken its address back
             self._refused.add(_address(remote))
 
     def learn(self, held: Iterable[Held]) -> None:

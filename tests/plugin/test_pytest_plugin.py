@@ -25,6 +25,8 @@ unprivileged_command: Callable[[list[str]], list[str]] = runpy.run_path(
 TALK = '''
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -110,8 +112,44 @@ def test_only_the_port_that_was_named():
             talk()
             socket.create_connection(listener.getsockname()).close()
             listener.accept()[0].close()
-    (connection,) = seen.connections
-    assert listener is not None
+    assert len(seen.connections) == 1
+
+
+def test_a_connection_that_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+    with tcpwatch.observe() as seen:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+    seen.client.follows("CLOSED > SYN-SENT > CLOSED")
+    seen.no_leaks()
+
+
+def test_another_process_and_its_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with tcpwatch.observe(port=port) as seen:
+            ask = f"import socket; socket.create_connection(('127.0.0.1', {port})).close()"
+            asking = subprocess.Popen([sys.executable, "-S", "-c", ask])
+            server, _ = listener.accept()
+            with server:
+                assert server.recv(1) == b""
+            assert asking.wait() == 0
+    seen.client.follows("CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > ... > TIME-WAIT")
+    seen.no_leaks()
+
+
+def test_ipv6_within_another_block():
+    with tcpwatch.observe() as outer, tcpwatch.observe() as inner:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+            socket.create_connection(listener.getsockname()[:2]).close()
+            listener.accept()[0].close()
+    assert len(inner.connections) == len(outer.connections) == 1
+    inner.server.follows("... > LAST-ACK > CLOSED")
+
+
+def test_what_it_wraps_it_unwraps():
+    assert not {"connect", "connect_ex", "listen"} & vars(socket.socket).keys()
 
 
 def test_of_several_threads():
@@ -167,6 +205,10 @@ FULL = {
     "test_the_server_does_not_close": "FAILED",
     "test_it_leaks": "FAILED",
     "test_only_the_port_that_was_named": "PASSED",
+    "test_a_connection_that_is_refused": "PASSED",
+    "test_another_process_and_its_port": "PASSED",
+    "test_ipv6_within_another_block": "PASSED",
+    "test_what_it_wraps_it_unwraps": "PASSED",
     "test_of_several_threads": "PASSED",
     "test_of_asyncio": "PASSED",
     "test_nothing_was_seen": "FAILED",
