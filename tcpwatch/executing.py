@@ -103,10 +103,10 @@ def _network(confined: Confined) -> Network:
     private = bool(confined.ready.get("private"))
     diag = descriptor(confined.fds[0])
     if len(confined.fds) > 1:
-        return Network(diag, descriptor(confined.fds[1]), None, private)
+        return Network((diag,), descriptor(confined.fds[1]), None, private)
     why = confined.ready.get("no_packets", "")
     error = TcpwatchError(f"no packet socket here ({why})", "run as root")
-    return Network(diag, None, error, private)
+    return Network((diag,), None, error, private)
 
 
 def _lab(confined: Confined, request: Request) -> dict[str, object]:

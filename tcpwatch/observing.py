@@ -15,9 +15,11 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Self
@@ -71,22 +73,27 @@ _EARLY_NS = 200_000_000
 class Network:
     """Descriptors into the namespace that is to be observed; they work from any other.
 
-    ``packets`` None: why not stands in ``no_packets``. ``private``: nobody else uses it.
+    ``packets`` None: why not stands in ``no_packets``. ``private``: nobody else uses it. ``wired``:
+    a wire of ours tells of the segments, by `Observer.emit`; ``loopback``: all of them pass there.
+    ``roles`` as in `RunRecord`; two hosts have two ``diags``, the client's first.
     """
 
-    diag: socket.socket
-    packets: socket.socket | None
+    diags: tuple[socket.socket, ...]
+    packets: socket.socket | None = None
     no_packets: TcpwatchError | None = None
     private: bool = False
+    wired: bool = False
+    loopback: bool = True
+    roles: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def here(cls, *, private: bool = False) -> Self:
         """The calling thread's own. Raises TcpwatchError where not even the table is readable."""
         diag = sockdiag.open_socket()
         try:
-            return cls(diag, open_packet_socket(), None, private)
+            return cls((diag,), open_packet_socket(), None, private)
         except TcpwatchError as error:
-            return cls(diag, None, error, private)
+            return cls((diag,), None, error, private)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,7 @@ class Observer:
         self._pause = threading.Event()  # which nobody sets
         self._stack = ExitStack()
         self._ring: PacketRing | None = None
+        self._wire: _WireLog | None = None
         self._kernel: _KernelLog | None = None
         self._table: _TableLog | None = None
         try:
@@ -161,7 +169,9 @@ class Observer:
         if TABLE in without:
             self.witnesses.append(_left_out(TABLE, sockdiag.BLIND_SPOTS))
         else:
-            self._table = _TableLog(self._sample)
+            sides = ("client", "server") if len(self.network.diags) > 1 else (None,)
+            samplers = [partial(self._sample, diag) for diag in self.network.diags]
+            self._table = _TableLog([*zip(sides, samplers, strict=True)])
             self._stack.callback(self._table.close)
             self.witnesses.append(Availability(TABLE, True, "", "", sockdiag.BLIND_SPOTS))
         self.witnesses.append(self._open_ring(left_out=WIRE in without))
@@ -179,6 +189,9 @@ class Observer:
     def _open_ring(self, *, left_out: bool) -> Availability:
         if left_out:
             return _left_out(WIRE, CAPTURE_BLIND_SPOTS)
+        if self.network.wired:
+            self._wire = _WireLog()
+            return Availability(WIRE, True, "", "", CAPTURE_BLIND_SPOTS[:2])
         try:
             if self.network.packets is None:
                 assert self.network.no_packets is not None
@@ -196,8 +209,13 @@ class Observer:
         return window
 
     def rows(self) -> list[sockdiag.Row]:
-        """The socket table now."""
-        return self._sample().rows
+        """The socket table now, of all hosts."""
+        return [row for diag in self.network.diags for row in self._sample(diag).rows]
+
+    def emit(self, seen: Observation) -> None:
+        """What the wire tells. Any thread."""
+        if self._wire is not None:
+            self._wire.emit(seen)
 
     def until(self, condition: Callable[[list[sockdiag.Row]], bool], timeout_s: float) -> bool:
         """Looks at the table until it is as wanted; whether that came about in time."""
@@ -208,14 +226,15 @@ class Observer:
             self._pause.wait(_PAUSE_S)
         return True
 
-    def _sample(self) -> sockdiag.Rows:
+    def _sample(self, diag: socket.socket) -> sockdiag.Rows:
         with self._asking:  # one netlink socket: one question at a time
-            return sockdiag.dump(self.network.diag)
+            return sockdiag.dump(diag)
 
     def close(self) -> None:
         """Ends every thread and gives back all that was opened. Idempotent."""
         self._stack.close()
-        self.network.diag.close()
+        for diag in self.network.diags:
+            diag.close()
         if self.network.packets is not None:
             self.network.packets.close()
 
@@ -257,10 +276,14 @@ class Observer:
             frames = self._ring.frames(since_ns, until_ns)
             segments += _newer(conversations.observations(frames), old, began)
             segments += self._ring.gaps(since_ns, until_ns)
+        if self._wire is not None:
+            segments += _newer(self._wire.noted(since_ns, until_ns), old, began)
         samples = self._table.noted(since_ns, until_ns) if self._table else []
         reports: list[Observation] = []
         if self._kernel is not None:
-            if self._ring is None and samples:  # then whoever stands in our table is ours
+            if (
+                self._ring is None and self._wire is None
+            ):  # then whoever stands in our table is ours
                 for seen in samples:
                     if isinstance(seen.payload, SocketSampled):
                         whose = FourTuple(seen.payload.local, seen.payload.remote)
@@ -284,7 +307,7 @@ class Observer:
         """What no window needs any more is let go of."""
         self._windows.remove(window)
         oldest = min((each.since_ns for each in self._windows), default=time.monotonic_ns())
-        for log in (self._ring, self._kernel, self._table):
+        for log in (self._ring, self._wire, self._kernel, self._table):
             if log is not None:
                 log.forget(oldest)
 
@@ -324,7 +347,8 @@ class Window:
         tracker = Tracker(
             attending=[one.name for one in observer.witnesses if one.available],
             newborn_only=True,
-            loopback=True,
+            loopback=observer.network.loopback,
+            roles=observer.network.roles,
         )
         for event in events:
             tracker.feed(event)
@@ -346,7 +370,7 @@ class Window:
                 "kernel": platform.release(),
                 "started_unix_ns": self._started_unix_ns,
                 "started_ns": self.since_ns,
-                "loopback": True,
+                "loopback": self._observer.network.loopback,
                 "condensed": condensed,
                 **lab,
             },
@@ -361,7 +385,7 @@ class Window:
                 for one in self._observer.witnesses
             ),
             expect={},
-            roles={},
+            roles=dict(self._observer.network.roles),
             end_ns=end_ns - self.since_ns,
         )
 
@@ -427,8 +451,8 @@ def _numbered(held: Iterable[Held], timeline: Timeline) -> tuple[Held, ...]:
 class _TableLog(TableSource):
     """The table's changes, looked at each millisecond, or more seldom where it is long."""
 
-    def __init__(self, sampler: sockdiag.Sampler) -> None:
-        super().__init__([(None, sampler)], _POLL_NS, lambda _local, _remote: True)
+    def __init__(self, tables: Sequence[tuple[str | None, sockdiag.Sampler]]) -> None:
+        super().__init__(tables, _POLL_NS, lambda _local, _remote: True)
         self._noted: list[Observation] = []
         self._present: dict[FourTuple, TcpState] = {}
         self._stop = threading.Event()
@@ -445,7 +469,7 @@ class _TableLog(TableSource):
     def look(self) -> None:
         """Notes what has changed by now. Any thread."""
         with self._polling:
-            for seen in self._poll(self._tables[0]):
+            for seen in chain.from_iterable(map(self._poll, self._tables)):
                 self._noted.append(seen)
                 if isinstance(seen.payload, SocketSampled):
                     whose = FourTuple(seen.payload.local, seen.payload.remote)
@@ -469,6 +493,22 @@ class _TableLog(TableSource):
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
+
+
+class _WireLog:
+    """What a wire of ours has told."""
+
+    def __init__(self) -> None:
+        self._noted: list[Observation] = []
+
+    def emit(self, seen: Observation) -> None:
+        self._noted.append(seen)
+
+    def noted(self, since_ns: int, until_ns: int) -> list[Observation]:
+        return [seen for seen in self._noted[:] if since_ns <= seen.t_ns <= until_ns]
+
+    def forget(self, before_ns: int) -> None:
+        """Nothing: it is one program's, and ends with it."""
 
 
 class _KernelLog(KernelSource):
@@ -534,7 +574,9 @@ def _newer(
 ) -> Iterator[Observation]:
     """The segments of connections that are not ``old``, or begin anew; notes when each began."""
     for seen in segments:
-        assert isinstance(seen.payload, SegmentSeen)
+        if not isinstance(seen.payload, SegmentSeen):
+            yield seen
+            continue
         way = FourTuple(seen.payload.src, seen.payload.dst)
         segment = seen.payload.segment
         if segment.syn and segment.ack is None and seen.payload.point is not Point.DELIVERED:
