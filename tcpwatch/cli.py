@@ -141,10 +141,39 @@ def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
 
 def _exec(arguments: argparse.Namespace) -> int:
     with _undisturbed():
-        from tcpwatch.executing import Request, execute
+        import shlex
 
+        from tcpwatch.executing import Request, execute
+        from tcpwatch.executing_wire import Fault
+
+    pair = arguments.server is not None and arguments.client is not None
+    if pair == bool(arguments.command_line) or (arguments.server is None) != (
+        arguments.client is None
+    ):
+        raise TcpwatchError(
+            "a command is needed, or both --server and --client",
+            "for example tcpwatch exec -- pytest; see `tcpwatch exec --help`",
+            ExitCode.USAGE,
+        )
+    faults = [
+        Fault.parse(verb, text)
+        for verb in ("drop", "delay", "duplicate", "reorder")
+        for text in getattr(arguments, verb)
+    ]
+    wired = faults or arguments.latency is not None or pair
+    if arguments.share_network and wired:
+        raise TcpwatchError(
+            "there is no wire in this machine's own network",
+            "leave out --share-network, or the latency and the faults",
+            ExitCode.USAGE,
+        )
     request = Request(
         command=tuple(arguments.command_line),
+        server=tuple(shlex.split(arguments.server)) if pair else (),
+        client=tuple(shlex.split(arguments.client)) if pair else (),
+        latency_ms=arguments.latency,
+        faults=tuple(faults),
+        wire=arguments.wire,
         expect=tuple(arguments.expect),
         never=tuple(arguments.never),
         no_leaks=arguments.no_leaks,
@@ -320,7 +349,8 @@ def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
     execute = commands.add_parser(
         "exec",
         help="run a command in a network of its own and watch every connection it makes",
-        usage="tcpwatch exec [options] -- COMMAND [ARGUMENT ...]",
+        usage="tcpwatch exec [options] -- COMMAND [ARGUMENT ...]\n"
+        "       tcpwatch exec [options] --server COMMAND --client COMMAND",
         description="Runs any command in a network of its own, with nothing but a loopback (no\n"
         "root needed), and witnesses every TCP connection that it and its children make. What it\n"
         "reads and prints passes through; the report goes to standard error.",
@@ -328,7 +358,7 @@ def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     execute.add_argument(
-        "command_line", nargs="+", metavar="COMMAND", help="and its arguments, behind --"
+        "command_line", nargs="*", metavar="COMMAND", help="and its arguments, behind --"
     )
     execute.set_defaults(command=_exec)
     group = execute.add_argument_group("what is demanded")
@@ -385,6 +415,32 @@ def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="store_true",
         help="for a command that traces others itself; what they leave open is not seen then",
     )
+    group = execute.add_argument_group(
+        "a wire",
+        "WHAT is [client|server] SEGMENT[:COUNT], as in --drop 'client SYN:1'; segments are SYN, "
+        "SYN-ACK, FIN, RST, PSH, ACK, PURE-ACK, DATA. Without --server it is the loopback itself "
+        "that is led through the wire (IPv4 only).",
+    )
+    group.add_argument(
+        "--server",
+        metavar="COMMAND",
+        help="run it on a host of its own; it gets SIGTERM when the client has ended",
+    )
+    group.add_argument(
+        "--client",
+        metavar="COMMAND",
+        help="run it on the other host, once the server listens. {server} and {client} in either "
+        "stand for the hosts' addresses",
+    )
+    group.add_argument("--latency", type=_milliseconds, metavar="MS", help="of the wire, one way")
+    group.add_argument("--wire", choices=("auto", "tun", "veth"), default="auto")
+    for verb, what in (
+        ("drop", "lose these segments"),
+        ("delay", "let them travel longer: WHAT=MS"),
+        ("duplicate", "let each arrive twice"),
+        ("reorder", "let the one behind overtake them"),
+    ):
+        group.add_argument(f"--{verb}", action="append", default=[], metavar="WHAT", help=what)
     _add_way(execute)
     _add_output(execute)
     _add_reports(execute)

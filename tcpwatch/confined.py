@@ -110,7 +110,9 @@ class Confined:
             raise TcpwatchError("the command's network is not ready", "its message stands above")
         if "refused" in answer.body:
             body = answer.body
-            raise refusal(body["refused"], body["errno"], body["text"])
+            error = refusal(body["refused"], body["errno"], body["text"])
+            remedy = error.remedy.partition("; or play on")[0]
+            raise TcpwatchError(error.message, f"{remedy}; or use --share-network", error.exit_code)
         return answer.body["ready"], answer.fds
 
     def run(

@@ -7,6 +7,7 @@ ended, the exit status. Must not know how a network is made nor how anything is 
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,13 +17,14 @@ from typing import TextIO
 
 from tcpwatch.confined import Confined, Exited, NotRun, descriptor
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.executing_wire import Fault, open_wire
 from tcpwatch.leaks import Leak, leaks
 from tcpwatch.machine.expecting import Demand, DemandError, parse_demand
 from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import row_of
 from tcpwatch.machine.verdict import Answer, Court, judge
 from tcpwatch.model.events import WIRE
-from tcpwatch.model.identity import FourTuple
+from tcpwatch.model.identity import FourTuple, canonical_ip
 from tcpwatch.model.timeline import (
     Expectation,
     Finding,
@@ -34,7 +36,9 @@ from tcpwatch.model.timeline import (
 )
 from tcpwatch.observing import Held, Holder, Network, Observed, Observer, Window
 from tcpwatch.outputs import LADDERS_AT_MOST, Settings, open_outputs
+from tcpwatch.staging import claim_index
 from tcpwatch.tcp.state import TcpState
+from tcpwatch.views.wording import escaped
 
 _ROLES = {"client": "active", "server": "passive"}
 _HEAD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^"':]|:(?!\s))*""")
@@ -47,9 +51,17 @@ _NEVER_CLOSED = "its process ended and had not closed it"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `exec` is asked to do. ``grace_s``: what the command leaves may take so long to end."""
+    """What `exec` is asked to do: a ``command``, or a ``server`` and a ``client`` on two hosts.
 
-    command: tuple[str, ...]
+    ``grace_s``: what the command leaves may take so long to end.
+    """
+
+    command: tuple[str, ...] = ()
+    server: tuple[str, ...] = ()
+    client: tuple[str, ...] = ()
+    latency_ms: float | None = None
+    faults: tuple[Fault, ...] = ()
+    wire: str = "auto"
     expect: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     no_leaks: bool = False
@@ -59,6 +71,25 @@ class Request:
     grace_s: float = 2
     trace: bool = True
     output: str | None = None
+
+    @property
+    def network(self) -> str:
+        """Which kind `Confined` is to make."""
+        if self.server:
+            return "pair"
+        if self.share_network:
+            return "shared"
+        return "wired" if self.latency_ms is not None or self.faults else "private"
+
+    @property
+    def name(self) -> str:
+        return Path((self.command or self.client)[0]).name
+
+    @property
+    def claim(self) -> str:
+        if self.command:
+            return " ".join(self.command)
+        return f"server: {' '.join(self.server)}; client: {' '.join(self.client)}"
 
 
 def execute(request: Request, settings: Settings) -> int:
@@ -70,12 +101,15 @@ def execute(request: Request, settings: Settings) -> int:
     with ExitStack() as stack:
         report = _open_report(request.output, stack)
         outputs = stack.enter_context(open_outputs(replace(settings, to=report)))
-        kind = "shared" if request.share_network else "private"
-        with Confined(kind, sysctls=request.sysctls) as confined:
+        index = claim_index(stack) if request.server else 0
+        addresses = [(f"10.77.{index}.{n}", f"fd77:0:0:{index:x}::{n}") for n in (1, 2)]
+        with Confined(
+            request.network, sysctls=request.sysctls, addresses=addresses, wire=request.wire
+        ) as confined:
             try:
-                code, observed = _observe(confined, request)
+                code, observed = _observe(confined, request, addresses)
             except NotRun as error:
-                sys.stderr.write(f"tcpwatch: {error}\n")
+                sys.stderr.write(f"tcpwatch: {escaped(str(error))}\n")
                 return error.status
         outputs.observed(0, _judge(observed, demands, request, confined))
         outputs.close(many=False)
@@ -84,24 +118,90 @@ def execute(request: Request, settings: Settings) -> int:
     return code or outputs.status
 
 
-def _observe(confined: Confined, request: Request) -> tuple[int, Observed]:
+def _observe(
+    confined: Confined, request: Request, addresses: Sequence[tuple[str, str]]
+) -> tuple[int, Observed]:
     """Runs the command to its end, and what it leaves to theirs; what was seen until then."""
-    with Observer(_network(confined), without=request.without) as observer:
+    with ExitStack() as stack:
+        network = _network(confined, request, addresses)
+        observer = stack.enter_context(Observer(network, without=request.without))
+        if network.wired:
+            fds = confined.fds[len(network.diags) :]
+            latency_ms = 0 if request.latency_ms is None else request.latency_ms
+            wire = open_wire(confined.ready, fds, observer.emit, latency_ms, request.faults)
+            stack.callback(wire.close)
         window = observer.window()
-        confined.run("command", request.command, trace=request.trace)
-        code = confined.wait("command")
-        assert code is not None
+        run = _run_pair if request.server else _run_one
+        code = run(confined, request, observer, addresses)
         alone = confined.wait_alone(request.grace_s)
         _come_to_rest(observer, window, request.grace_s, alone=alone)
-        name = Path(request.command[0]).name
-        claim = " ".join(request.command)
-        observed = window.close(name, claim, _lab(confined, request))
+        observed = window.close(request.name, request.claim, _lab(confined, request))
     return code, observed
 
 
-def _network(confined: Confined) -> Network:
-    private = bool(confined.ready.get("private"))
+def _run_one(confined: Confined, request: Request, _observer: Observer, _addresses: object) -> int:
+    confined.run("command", request.command, trace=request.trace)
+    code = confined.wait("command")
+    assert code is not None
+    return code
+
+
+def _run_pair(
+    confined: Confined,
+    request: Request,
+    observer: Observer,
+    addresses: Sequence[tuple[str, str]],
+) -> int:
+    """The client's status, or that of a server which failed by itself.
+
+    The client is started when the server listens; once the client has ended and what is under way
+    has come to rest, the server is told to end.
+    """
+    names = {"client": addresses[0][0], "server": addresses[1][0]}
+
+    def start(key: str, command: Sequence[str]) -> None:
+        argv = [_filled(word, names) for word in command]
+        hosts = {"TCPWATCH_CLIENT": names["client"], "TCPWATCH_SERVER": names["server"]}
+        host = 1 if key == "server" else 0
+        confined.run(key, argv, host=host, trace=request.trace, **hosts)
+
+    start("server", request.server)
+    while not observer.until(lambda rows: any(row.state is TcpState.LISTEN for row in rows), 0.05):
+        code = confined.wait("server", 0)
+        if code is not None:
+            return code or ExitCode.FAILED
+    start("client", request.client)
+    code = confined.wait("client")
+    assert code is not None
+    observer.until(lambda rows: all(row.state in _AT_REST for row in rows), request.grace_s)
+    ended = confined.wait("server", 0)
+    if ended is None:
+        confined.signal(signal.SIGTERM, "server")
+        if confined.wait("server", request.grace_s) is None:
+            confined.signal(signal.SIGKILL, "server")
+            confined.wait("server")
+    return code or ended or 0
+
+
+def _filled(word: str, names: dict[str, str]) -> str:
+    for name, address in names.items():
+        word = word.replace("{" + name + "}", address)
+    return word
+
+
+def _network(confined: Confined, request: Request, addresses: Sequence[tuple[str, str]]) -> Network:
     diag = descriptor(confined.fds[0])
+    if request.network == "pair":
+        roles = {
+            canonical_ip(ip): role
+            for role, both in zip(("client", "server"), addresses, strict=True)
+            for ip in both
+        }
+        diags = (diag, descriptor(confined.fds[1]))
+        return Network(diags, private=True, wired=True, loopback=False, roles=roles)
+    if request.network == "wired":
+        return Network((diag,), private=True, wired=True)
+    private = bool(confined.ready.get("private"))
     if len(confined.fds) > 1:
         return Network((diag,), descriptor(confined.fds[1]), None, private)
     why = confined.ready.get("no_packets", "")
@@ -111,10 +211,14 @@ def _network(confined: Confined) -> Network:
 
 def _lab(confined: Confined, request: Request) -> dict[str, object]:
     lab: dict[str, object] = {
-        "kind": "shared" if request.share_network else "private",
+        "kind": request.network,
         "privilege": confined.ready["privilege"],
-        "command": list(request.command),
+        "command": list(request.command or (*request.server, "|", *request.client)),
     }
+    if request.network in ("pair", "wired"):
+        lab["latency_ms"] = request.latency_ms or 0
+        lab["wire"] = confined.ready["wire"]
+        lab["faults"] = [str(fault) for fault in request.faults]
     if request.sysctls:
         lab["sysctls"] = dict(request.sysctls)
     return lab
@@ -181,7 +285,7 @@ def _answers(demands: Sequence[Demand], record: RunRecord, timeline: Timeline) -
             for connection, row in zip(timeline.connections, rows, strict=True)
             if demand.selects.matches(RowSubject(row, timeline.end_ns))
             for endpoint in connection.endpoints
-            if demand.is_about(endpoint.role)
+            if demand.is_about(_ROLES.get(endpoint.role, endpoint.role))
         ]
         if not answers and not demand.pattern.never:
             yield _unmet(demand, record)

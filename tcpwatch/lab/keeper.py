@@ -35,7 +35,7 @@ from tcpwatch.lab.isolation import (
     open_network,
     unshare,
 )
-from tcpwatch.lab.links import Network, bring_up, make_wire, write_sysctl
+from tcpwatch.lab.links import Network, bring_up, lead_through_tun, make_wire, write_sysctl
 from tcpwatch.lab.orphans import destroy_sockets
 from tcpwatch.lab.protocol import Channel
 
@@ -90,6 +90,10 @@ def _serve(channel: Channel, config: dict[str, Any], privilege: str) -> NoReturn
         case "pair":
             made = _pair(config)
             networks, (answer, fds) = [*made], _open_pair(made, config)
+        case "wired":
+            networks = [None]
+            _make_private(config)
+            answer, fds = {"wire": "tun"}, [_diag(None).detach(), lead_through_tun()]
         case _:
             networks = [None]
             _make_private(config)

@@ -35,6 +35,8 @@ VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: W
 _KINDS = {
     "namespace": "namespaces",
     "private": "a network of its own",
+    "wired": "a network of its own, a wire for its loopback",
+    "pair": "two hosts and a wire",
     "shared": "this machine's network, with other programs' connections",
 }
 _NUMBERS = ("no", "one", "two", "three")
