@@ -186,6 +186,43 @@ def test_a_bulk_transfer_is_one_arrow_and_its_path_is_whole() -> None:
     assert sum(sent) == 300 << 20
 
 
+# ---------------------------------------------------------------------- a wire
+
+
+@pytest.mark.skipif(not os.access("/dev/net/tun", os.W_OK), reason="no /dev/net/tun")
+def test_the_loopback_itself_is_led_through_a_wire_that_loses() -> None:
+    faults = ("--latency", "5", "--drop", "client SYN:1", "--duplicate", "server FIN")
+    done = execute("--no-leaks", *faults, *program("leaving.py", "all-closed"))
+    assert done.status == 0, done.report
+    (connection,) = done.document["connections"]
+    assert [one["fate"] for one in connection["segments"]][:2] == ["dropped", "delivered"]
+    assert "duplicated" in [one["fate"] for one in connection["segments"]]
+    arrived = [one for one in connection["segments"] if one["fate"] == "delivered"]
+    delays = [one["delivered_ns"] - one["sent_ns"] for one in arrived]
+    assert min(delays) >= 5_000_000
+
+
+def test_a_server_and_a_client_on_two_hosts() -> None:
+    done = execute(
+        *("--no-leaks", "--latency", "5", "--drop", "server FIN:1"),
+        *("--expect", "server port:8080: ... > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT"),
+        *("--server", f"{sys.executable} {PROGRAMS}/one_host.py server"),
+        *("--client", f"{sys.executable} {PROGRAMS}/one_host.py client {{server}}"),
+    )
+    assert done.status == 0, done.report
+    assert done.out == "hello\n"
+    (connection,) = done.document["connections"]
+    assert [end["role"] for end in connection["endpoints"]] == ["client", "server"]
+    assert "dropped" in [one["fate"] for one in connection["segments"]]
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_the_status_of_two_hosts_is_the_clients(code: int) -> None:
+    server = f"{sys.executable} {PROGRAMS}/one_host.py server"
+    done = execute("-q", "--server", server, "--client", f"sh -c 'exit {code}'")
+    assert done.status == code
+
+
 # ---------------------------------------------------------------------- leaks
 
 
@@ -253,3 +290,11 @@ def test_a_sysctl_is_set_in_its_network_alone() -> None:
     done = execute("--sysctl", "net.ipv4.tcp_fin_timeout=7", "--", "cat", path)
     assert done.out == "7\n"
     assert path.read_text() == before
+
+
+def test_on_this_machines_network_it_says_what_else_is_there() -> None:
+    done = execute("--share-network", "--no-leaks", *program("leaving.py", "all-closed"))
+    assert "this machine's network, with other programs' connections" in done.report
+    assert ("active", "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT") in (
+        done.paths
+    )
