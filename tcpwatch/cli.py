@@ -337,12 +337,12 @@ def _parser() -> argparse.ArgumentParser:
 _EXEC_EPILOG = """\
 An expectation is [ROLE] [FILTER]: PATTERN, as in
     --expect 'server port:8080: ... > CLOSE-WAIT > LAST-ACK > CLOSED'
-where client (or active) is who called, server (or passive) who was called; a pattern alone is of
-both ends of every connection.
+where client (or active) is who called, server (or passive) who was called; a
+pattern alone is of both ends of every connection.
 
-exit status: the command's own, if it failed (128 + the signal that killed it; 127 not found, 126
-not executable); else 0 all as expected; 1 an expectation failed; 2 wrong usage; 3 could not
-observe (INCONCLUSIVE)"""
+exit status: the command's own, if it failed (128 + the signal that killed it;
+127 not found, 126 not executable); else 0 all as expected; 1 an expectation
+failed; 2 wrong usage; 3 could not observe (INCONCLUSIVE)"""
 
 
 def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -352,8 +352,8 @@ def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
         usage="tcpwatch exec [options] -- COMMAND [ARGUMENT ...]\n"
         "       tcpwatch exec [options] --server COMMAND --client COMMAND",
         description="Runs any command in a network of its own, with nothing but a loopback (no\n"
-        "root needed), and witnesses every TCP connection that it and its children make. What it\n"
-        "reads and prints passes through; the report goes to standard error.",
+        "root needed), and witnesses every TCP connection that it and its children make.\n"
+        "What it reads and prints passes through; the report goes to standard error.",
         epilog=_EXEC_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -417,9 +417,9 @@ def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     group = execute.add_argument_group(
         "a wire",
-        "WHAT is [client|server] SEGMENT[:COUNT], as in --drop 'client SYN:1'; segments are SYN, "
-        "SYN-ACK, FIN, RST, PSH, ACK, PURE-ACK, DATA. Without --server it is the loopback itself "
-        "that is led through the wire (IPv4 only).",
+        "WHAT is [client|server] SEGMENT[:COUNT], as in --drop 'client SYN:1'; segments\n"
+        "are SYN, SYN-ACK, FIN, RST, PSH, ACK, PURE-ACK, DATA. Without --server it is the\n"
+        "loopback itself that is led through the wire (IPv4 only).",
     )
     group.add_argument(
         "--server",

@@ -49,7 +49,7 @@ from tcpwatch.model.witness import Availability, Observation
 from tcpwatch.sources import kernel, sockdiag
 from tcpwatch.sources.conversations import Conversations
 from tcpwatch.sources.kernel import KernelSource
-from tcpwatch.sources.packetring import PacketRing, open_packet_socket
+from tcpwatch.sources.packetring import KEPT_OCTETS, PacketRing, open_packet_socket
 from tcpwatch.sources.table import TableSource
 from tcpwatch.tcp.state import TcpState
 
@@ -516,6 +516,7 @@ class _KernelLog(KernelSource):
 
     def __init__(self) -> None:
         self._pages: list[tuple[int, str, bytes]] = []
+        self._unkept = 0
         super().__init__(lambda _local, _remote: True, buffer_kb=_TRACE_KB)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
@@ -531,7 +532,11 @@ class _KernelLog(KernelSource):
             self._drain()
 
     def _take(self, cpu: str, octets: bytes, began_ns: int) -> int:
-        self._pages.append((began_ns, cpu, octets))
+        if len(self._pages) * len(octets) > KEPT_OCTETS:
+            self._unkept += 1
+            self._lost += 1
+        else:
+            self._pages.append((began_ns, cpu, octets))
         return int.from_bytes(octets[:8], sys.byteorder)  # when its first record was made
 
     def noted(self, since_ns: int, until_ns: int) -> list[Observation]:
@@ -542,6 +547,9 @@ class _KernelLog(KernelSource):
             for began_ns, cpu, octets in pages:
                 super()._take(cpu, octets, began_ns)
             held, self._held = self._held, []
+            if self._unkept:
+                why = "more events came than could be kept"
+                held.append(Observation(until_ns, _KERNEL, Gap(why, None, since_ns)))
         held.sort(key=attrgetter("t_ns"))
         return [seen for seen in held if since_ns <= seen.t_ns <= until_ns]
 

@@ -27,6 +27,9 @@ BULK_OCTETS = 4096
 
 A bulk transfer over the loopback has segments of 64 kB, several GB a second."""
 
+KEPT_OCTETS = 1 << 29
+"""How much is kept: some 2.5 million frames, which are 100,000 short connections."""
+
 _SOL_PACKET = 263
 _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _TPACKET_V3 = 5, 6, 10, 2
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
@@ -76,7 +79,7 @@ class PacketRing:
         self._socket = sock
         self._blocks: list[tuple[int, int, bytes]] = []  # when copied, clock offset, block
         self._lock = threading.Lock()
-        self._lost = 0
+        self._lost = self._kept = 0
         self._losses: list[tuple[int, int, int]] = []  # when found, since when, how many
         self._looked_ns = time.monotonic_ns()
         self._next = 0
@@ -132,13 +135,14 @@ class PacketRing:
         """Where it lost some between these times."""
         with self._lock:
             losses = [loss for loss in self._losses if since_ns <= loss[0] <= until_ns]
-        reason = "the capture's ring was full: segments passed unseen"
+        reason = "more segments passed than could be taken or kept"
         return [Observation(at, _VANTAGE, Gap(reason, lost, since)) for at, since, lost in losses]
 
     def forget(self, before_ns: int) -> None:
         """Lets go of the blocks that were taken before."""
         with self._lock:
             self._blocks = [block for block in self._blocks if block[0] >= before_ns]
+            self._kept = sum(len(block) for _, _, block in self._blocks)
 
     def close(self) -> None:
         """Takes what has passed, and lets go of the socket. Idempotent; `frames` still works."""
@@ -173,7 +177,7 @@ class PacketRing:
                 now_ns = time.monotonic_ns()
                 copied = self._ring[at : at + length]
                 with self._lock:
-                    self._blocks.append((now_ns, time.time_ns() - time.monotonic_ns(), copied))
+                    self._keep(now_ns, copied, count)
             struct.pack_into("=I", self._ring, at + 8, 0)
             self._next = (self._next + 1) % _BLOCKS
         found = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
@@ -183,6 +187,15 @@ class PacketRing:
             with self._lock:
                 self._losses.append((now_ns, self._looked_ns, lost))
         self._looked_ns = now_ns
+
+    def _keep(self, now_ns: int, block: bytes, count: int) -> None:
+        """Keeps a block, unless there are too many: then it counts as lost."""
+        if self._kept + len(block) > KEPT_OCTETS:
+            self._lost += count
+            self._losses.append((now_ns, self._looked_ns, count))
+            return
+        self._kept += len(block)
+        self._blocks.append((now_ns, time.time_ns() - time.monotonic_ns(), block))
 
 
 def _frames(block: bytes, offset_ns: int) -> Iterator[Frame]:

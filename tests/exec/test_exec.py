@@ -293,7 +293,7 @@ def test_a_sysctl_is_set_in_its_network_alone() -> None:
 
 
 def test_on_this_machines_network_it_says_what_else_is_there() -> None:
-    done = execute("--share-network", "--no-leaks", *program("leaving.py", "all-closed"))
+    done = execute("--share-network", "--no-leaks", *program("leaving.py", "all-closed", "0"))
     assert "this machine's network, with other programs' connections" in done.report
     assert ("active", "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT") in (
         done.paths

@@ -6,8 +6,9 @@ import socket
 import sys
 
 how = sys.argv[1]
-server = socket.create_server(("127.0.0.1", 8080))
-client = socket.create_connection(("127.0.0.1", 8080))
+port = int(sys.argv[2]) if len(sys.argv) > 2 else 8080
+server = socket.create_server(("127.0.0.1", port))
+client = socket.create_connection(server.getsockname())
 peer, _ = server.accept()
 match how:
     case "all-closed":
