@@ -269,7 +269,9 @@ class Outputs:
         if self._baseline is None:
             return
         documents = [json_view.run_document(judged) for judged in self._judged]
-        self._comparison = self._baseline.compare(documents, every=self._settings.every)
+        chance = {one.scenario.name: one.scenario.chance for one in self._planned if one.scenario}
+        every = self._settings.every
+        self._comparison = self._baseline.compare(documents, every=every, chance=chance)
         if not self._settings.silent:
             self._separate()
             self._draw(comparison_lines(self._comparison, self._settings.width, self._wording))

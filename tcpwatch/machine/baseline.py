@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from tcpwatch.tcp.state import TcpState
 
 _SCHEMA = "tcpwatch/1"
 _INCONCLUSIVE = "inconclusive"
+_ERRNO, _MEASURED = "errno", "measured "
 _TABLE_ALONE = frozenset({"table", "calls"})
 _LAB = (re.compile(r"\b10\.77\.\d+\."), re.compile(r"\bfd77:0:0:[0-9a-f]+::"))
 _OF_LAB = ("kind", "ip", "latency_ms")  # what decides how a scenario is played
@@ -119,6 +120,21 @@ class _Run:
     thin: bool  # the table alone was there to see
     facts: Mapping[str, Fact]
 
+    def without(self, chance: Collection[str]) -> _Run:
+        """The same but for what chance decides: measured values, calls that failed."""
+
+        def by_chance(told: str) -> bool:
+            return any(f": {told}".endswith(f": {name}") for name in chance)
+
+        facts = {
+            name: fact
+            for name, fact in self.facts.items()
+            if not (name.startswith(_MEASURED) and by_chance(name.removeprefix(_MEASURED)))
+        }
+        failed = facts.get(_ERRNO, _NOTHING).lines
+        facts[_ERRNO] = Fact(tuple(line for line in failed if not by_chance(line)))
+        return replace(self, facts=facts)
+
 
 class Baseline:
     """The runs of a saved result, by scenario."""
@@ -138,12 +154,28 @@ class Baseline:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("it is no whole result of tcpwatch's") from error
 
-    def compare(self, documents: Iterable[Mapping[str, Any]], *, every: bool = False) -> Comparison:
-        """The documents of runs against it. ``every``: all that it has were to be played."""
+    def compare(
+        self,
+        documents: Iterable[Mapping[str, Any]],
+        *,
+        every: bool = False,
+        chance: Mapping[str, Collection[str]] | None = None,
+    ) -> Comparison:
+        """The documents of runs against it. ``every``: all that it has were to be played.
+
+        ``chance``: what a scenario of that name declares to be decided by it, as its CHANCE.
+        """
+        left_out = chance or {}
         played: dict[str, list[_Run]] = {}
         for run in map(_run, documents):
             played.setdefault(run.scenario, []).append(run)
-        compared = [_compared(self._runs.get(name, []), runs) for name, runs in played.items()]
+        compared = [
+            _compared(
+                [one.without(left_out.get(name, ())) for one in self._runs.get(name, [])],
+                [one.without(left_out.get(name, ())) for one in runs],
+            )
+            for name, runs in played.items()
+        ]
         if every:
             compared += [
                 Compared(name, incomparable="it was not played now")
@@ -249,13 +281,13 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
         for call in document["calls"]
         if call["errno"] is not None
     }
-    yield "errno", Fact(tuple(sorted(failed)))
+    yield _ERRNO, Fact(tuple(sorted(failed)))
     measured: dict[str, list[str]] = {}
     for one in document["measurements"]:
         what = f"{one['case']}: {one['what']}" if one["case"] else str(one["what"])
         measured.setdefault(what, []).append(_in_any_lab(str(one["value"])))
     for what, values in measured.items():
-        yield f"measured {what}", Fact(tuple(values))
+        yield f"{_MEASURED}{what}", Fact(tuple(values))
 
 
 def _path(end: Mapping[str, Any]) -> Fact:

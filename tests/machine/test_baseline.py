@@ -138,6 +138,14 @@ def test_all_the_ways_it_went_in_the_baseline_are_as_before() -> None:
     assert before.compare([run(measured=4)]).verdict is Verdict.FAIL
 
 
+def test_what_a_scenario_declares_to_be_chance_is_no_change() -> None:
+    chance = {"normal-close": ("queue", "recv() EAGAIN")}
+    now = [run(measured=3, errno="EAGAIN")]
+    assert baseline(run(measured=2)).compare(now, chance=chance).verdict is Verdict.PASS
+    assert baseline(run(measured=2)).compare(now).verdict is Verdict.FAIL
+    assert baseline(run()).compare([run(errno="EPIPE")], chance=chance).verdict is Verdict.FAIL
+
+
 def test_the_number_of_a_lab_is_no_difference() -> None:
     before = baseline(run(measured="10.77.0.1 to fd77::2"))
     assert before.compare([run(measured="10.77.14.1 to fd77:0:0:e::2")]).verdict is Verdict.PASS
