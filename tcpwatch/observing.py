@@ -65,8 +65,11 @@ _DRAIN_S = 0.02
 _PAUSE_S = 0.002
 _TRACE_KB = 8192  # of each CPU: some 50,000 events until they are fetched
 _KERNEL = Vantage(KERNEL)
-_EARLY_NS = 200_000_000
-"""How long before its SYN is seen the kernel may report a connect(): whoever calls is preempted."""
+_APART_NS = 1_000_000
+"""How far the clocks of capture and tracing may lie apart."""
+
+_HANDSHAKE_NS = 130_000_000_000
+"""How long after the SYN the kernel may report who was called: with the third ACK (tcp(7))."""
 
 
 @dataclass(slots=True)
@@ -659,7 +662,10 @@ def _ours(
             None,
         )
         times = began.get(whose, []) if whose else []
-        place = bisect_left(times, life[0].t_ns - _EARLY_NS)
+        first = life[0].payload
+        called = isinstance(first, StateReported) and first.before is TcpState.LISTEN
+        early_ns = _HANDSHAKE_NS if called else _APART_NS
+        place = bisect_left(times, life[0].t_ns - early_ns)
         if place < len(times) and times[place] <= life[-1].t_ns:
             yield from life
 

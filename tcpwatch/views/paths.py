@@ -46,7 +46,8 @@ def summary_head(record: RunRecord, width: int, wording: Wording) -> Lines:
 def summary_lines(judged: Judged, width: int, wording: Wording) -> Lines:
     """How the connections ended, and the ways that their ends went, the most frequent first."""
     connections = judged.timeline.connections
-    lines = [*_endings(connections, width), [], *_ways(connections, width, wording)]
+    lines = _endings(connections, width)
+    lines += [[], *_ways(connections, width, wording)] if connections else []
     findings = judged.timeline.findings
     if findings:
         lines += [[], *finding_lines(findings[:_MOST_FINDINGS], width, wording)]
