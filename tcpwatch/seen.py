@@ -22,7 +22,7 @@ from tcpwatch.leaks import Leak, leaks
 from tcpwatch.machine.pattern import Pattern, PatternError
 from tcpwatch.machine.sampled import longest_unseen_ns, sampled_match, sampled_timeline
 from tcpwatch.machine.verdict import Answer, Court, judge
-from tcpwatch.model.events import TABLE
+from tcpwatch.model.events import TABLE, Gap
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.timeline import (
     Connection,
@@ -30,6 +30,7 @@ from tcpwatch.model.timeline import (
     Expectation,
     Judged,
     RunRecord,
+    Severity,
     Timeline,
 )
 from tcpwatch.observing import Held, Network, Observed, Observer, Window
@@ -377,6 +378,23 @@ class Seen:
             self._raise(Inconclusive, [f"{nothing} {pattern.text}"], [unseen], [])
 
     def _answer(self, end: End, pattern: Pattern, record: RunRecord) -> Answer:
+        answer = self._as_seen(end, pattern, record)
+        doubts = [*self._doubts(end, failed=answer.expectation.met is False)]
+        if not doubts:
+            return answer
+        reason = "; ".join([*doubts, answer.reason] if answer.reason else doubts)
+        return Answer(replace(answer.expectation, met=None), reason)
+
+    def _doubts(self, end: End, *, failed: bool) -> Iterator[str]:
+        """Why what the evidence says of an end may not be so."""
+        for finding in self.timeline.findings:
+            if finding.severity is Severity.ERROR and finding.connection == end.connection.number:
+                yield finding.message
+        for event in self.timeline.events if failed else ():
+            if isinstance(event.payload, Gap):
+                yield f"{event.vantage.source} lost evidence: {event.payload.reason}"
+
+    def _as_seen(self, end: End, pattern: Pattern, record: RunRecord) -> Answer:
         end_ns = self.timeline.end_ns
         if not alone(record):
             return Court(record, end_ns).answer(end.name, pattern, end.endpoint)
