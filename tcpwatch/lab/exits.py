@@ -26,6 +26,7 @@ _EXITKILL = 1 << 20
 _OPTIONS = _TRACE_CHILDREN | 1 << _EXIT | _EXITKILL
 _WALL = 0x40000000
 _STOPPING = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+_UNKNOWN = 0
 _KILL_BIT = 1 << (signal.SIGKILL - 1)
 
 
@@ -82,6 +83,8 @@ class Exits:
                 self.alive.clear()
                 return ended
             if pid == 0:
+                if not self.alive:
+                    self.alive.add(_UNKNOWN)  # not traced: an orphan that came to us
                 return ended
             if os.WIFSTOPPED(status):
                 self._serve(pid, os.WSTOPSIG(status), status >> 16)
@@ -126,7 +129,7 @@ class Exits:
 
     def _held_by_others(self, pid: int) -> frozenset[int]:
         held: frozenset[int] = frozenset()
-        for other in self.alive - {pid}:
+        for other in self.alive - self._leaving.keys() - {pid}:  # who leaves closes them as well
             with contextlib.suppress(OSError, Unsupported, KeyError):
                 if int(_status(other)["Tgid"]) == other:
                     held |= sockets_of(other)
