@@ -23,6 +23,9 @@ from tcpwatch.tcp.state import TcpState
 
 _CALLS = ("connect", "connect_ex", "listen")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - nothing is bound to it
+_NO_ADDRESS = (OSError, ValueError, TypeError, LookupError, AttributeError)
+"""Closed meanwhile, a host's name, or no address at all: then the call itself has failed."""
+
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -34,7 +37,7 @@ class Ours:
     _lock = threading.Lock()
 
     def __init__(self) -> None:
-        self._locals: set[SocketAddress] = set()
+        self._pairs: set[FourTuple] = set()  # as our end sees them
         self._refused: set[SocketAddress] = set()
         self.ports: set[int] = set()  # those we listen to
         self._family = frozenset({os.getpid()})
@@ -59,52 +62,54 @@ class Ours:
         """A call was made, with that peer's address."""
         if sock.family not in _INTERNET:
             return
-        with suppress(OSError, ValueError):  # closed meanwhile; a host's name for an address
+        with suppress(*_NO_ADDRESS):
             local = _address(sock.getsockname())
+            peer = local if name == "listen" else _address(remote)
             for each in [*cls._watching]:
-                each.note_call(name, local, remote)
+                each.note_call(name, local, peer)
 
-    def note_call(self, name: str, local: SocketAddress, remote: Any) -> None:
+    def note_call(self, name: str, local: SocketAddress, remote: SocketAddress) -> None:
         """Our socket at that address has made it."""
         if name == "listen":
             self.ports.add(local.port)
         elif local.port and local.ip not in _ANYWHERE:
-            self._locals.add(local)
+            self._pairs.add(FourTuple(local, remote))
         else:  # refused at once: the kernel has taken its address back
-            self._refused.add(_address(remote))
+            self._refused.add(remote)
 
     def learn(self, held: Iterable[Held]) -> None:
         """What the processes of our tree hold is ours."""
-        self._family = family()
+        held = tuple(held)
+        pids = {holder.pid for one in held for holder in one.holders}
+        if pids - self._family:
+            self._family = family()
         for one in held:
             if self._held_by_us(one):
                 if one.state is TcpState.LISTEN:
                     self.ports.add(one.local.port)
                 else:
-                    self._locals.add(one.local)
+                    self._pairs.add(FourTuple(one.local, one.remote))
 
     def has(self, connection: Connection) -> bool:
         """Whether one of its ends is ours."""
-        addresses = [end.address for end in connection.endpoints]
         passive = connection.endpoints[-1].address
-        return (
-            bool(self._locals & {*addresses})
-            or passive.port in self.ports
-            or passive in self._refused
-        )
+        listened = passive.port in self.ports or passive in self._refused
+        return listened or self._connected(connection.id.four_tuple)
 
     def may_be(self, four_tuple: FourTuple) -> bool:
         """Whether a socket is ours, as far as was noted until now."""
-        mine = self._locals & {four_tuple.local, four_tuple.remote}
-        return bool(mine) or not self.ports.isdisjoint(
-            {four_tuple.local.port, four_tuple.remote.port}
-        )
+        ports = {four_tuple.local.port, four_tuple.remote.port}
+        return self._connected(four_tuple) or not self.ports.isdisjoint(ports)
 
     def holds(self, held: Held) -> bool:
         """Whether it is a socket of ours, or is to be accepted by one."""
         if held.holders:
             return self._held_by_us(held)
-        return held.local in self._locals or held.local.port in self.ports
+        mine = FourTuple(held.local, held.remote)
+        return self._connected(mine) or held.local.port in self.ports
+
+    def _connected(self, four_tuple: FourTuple) -> bool:
+        return four_tuple in self._pairs or four_tuple.flipped in self._pairs
 
     def _held_by_us(self, held: Held) -> bool:
         return any(holder.pid in self._family for holder in held.holders)
