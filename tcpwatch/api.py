@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, Unpack
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import find
@@ -25,7 +25,7 @@ from tcpwatch.reports import keep_run
 from tcpwatch.running import signals
 from tcpwatch.seen import End, Ends, Inconclusive, NotAsExpected, Seen, observe
 from tcpwatch.session import Interrupted, Session
-from tcpwatch.staging import Options
+from tcpwatch.staging import Options, SomeOptions
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views import json as json_view
 from tcpwatch.views.cases import ladder_text
@@ -130,7 +130,7 @@ class Result:
 _VERDICTS = {True: Verdict.PASS, False: Verdict.FAIL, None: Verdict.INCONCLUSIVE}
 
 
-def play(scenario: str | PathLike[str], **options: Any) -> Result:
+def play(scenario: str | PathLike[str], **options: Unpack[SomeOptions]) -> Result:
     """Plays a scenario, by its name or from a file, as `tcpwatch run` does.
 
     ``options`` are those of `tcpwatch.staging.Options`: latency_ms, ipv6, lab, wire, sampler,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.host import Host
@@ -47,6 +48,19 @@ class Options:
     without: frozenset[str] = frozenset()
     timeout_s: float = 30
     wait_time_wait: bool = False
+
+
+class SomeOptions(TypedDict, total=False):
+    """Those of `Options` that somebody names; the others are as they are there."""
+
+    latency_ms: float
+    ipv6: bool
+    lab: str
+    wire: str
+    sampler: str
+    without: frozenset[str]
+    timeout_s: float
+    wait_time_wait: bool
 
 
 class Stage:

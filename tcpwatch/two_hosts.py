@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab import command
@@ -28,7 +28,7 @@ from tcpwatch.model.timeline import Judged
 from tcpwatch.observing import Held, Observed
 from tcpwatch.seen import AT_REST, Seen, come_to_rest
 from tcpwatch.session import Interrupted, Session
-from tcpwatch.staging import Options
+from tcpwatch.staging import Options, SomeOptions
 from tcpwatch.tcp.state import TcpState
 
 _SETTLE_S = 2.0  # the longest that a stack usually waits to send a segment again
@@ -139,7 +139,9 @@ class TwoHosts:
         }
 
 
-def two_hosts(name: str = "lab", *, folder: Path | None = None, **options: Any) -> TwoHosts:
+def two_hosts(
+    name: str = "lab", *, folder: Path | None = None, **options: Unpack[SomeOptions]
+) -> TwoHosts:
     """A lab for a ``with`` statement; ``options`` are those of `tcpwatch.staging.Options`.
 
     ``folder``: what the paths of programs are relative to. Raises TcpwatchError.

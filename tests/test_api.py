@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +15,7 @@ import pytest
 
 import tcpwatch
 from tcpwatch import api, seen
+from tcpwatch.staging import Options, SomeOptions
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = Path(__file__).parent / "data" / "recordings"
@@ -92,7 +93,7 @@ def test_what_was_saved_is_replayed(tmp_path: Path) -> None:
         lambda: tcpwatch.match("... > NOWHERE", "CLOSED"),
         lambda: tcpwatch.match("...", "CLOSED > NOWHERE"),
         lambda: tcpwatch.play("nothing-of-that-name"),
-        lambda: tcpwatch.play("normal-close", latency="5"),
+        lambda: tcpwatch.play("normal-close", latency="5"),  # type: ignore[call-arg]
         lambda: tcpwatch.replay("nothing.jsonl"),
         lambda: tcpwatch.observe(port=99999),
         lambda: tcpwatch.Seen().no_leaks(),
@@ -102,3 +103,7 @@ def test_what_is_wrong_is_told_in_a_sentence(wrong: object) -> None:
     assert callable(wrong)
     with pytest.raises(tcpwatch.TcpwatchError):
         wrong()
+
+
+def test_every_option_of_a_play_may_be_named() -> None:
+    assert set(SomeOptions.__annotations__) == {field.name for field in fields(Options)}
