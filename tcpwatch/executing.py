@@ -15,26 +15,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from tcpwatch.confined import Confined, Exited, NotRun, descriptor
+from tcpwatch.confined import Confined, NotRun, descriptor
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.executing_leaks import find_leaks, leak_answer, leak_findings
 from tcpwatch.executing_wire import Fault, open_wire
-from tcpwatch.leaks import Leak, leaks
 from tcpwatch.machine.expecting import Demand, DemandError, parse_demand
 from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import row_of
 from tcpwatch.machine.verdict import Answer, Court, judge
 from tcpwatch.model.events import WIRE
-from tcpwatch.model.identity import FourTuple, canonical_ip
+from tcpwatch.model.identity import canonical_ip
 from tcpwatch.model.timeline import (
     Expectation,
-    Finding,
     Judged,
     RunRecord,
-    Severity,
     Timeline,
     Verdict,
 )
-from tcpwatch.observing import Held, Holder, Network, Observed, Observer, Window
+from tcpwatch.observing import Network, Observed, Observer, Window
 from tcpwatch.outputs import LADDERS_AT_MOST, Settings, open_outputs
 from tcpwatch.staging import claim_index
 from tcpwatch.tcp.state import TcpState
@@ -42,11 +40,7 @@ from tcpwatch.views.wording import escaped
 
 _ROLES = {"client": "active", "server": "passive"}
 _HEAD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^"':]|:(?!\s))*""")
-_REACTS_NS = 1_000_000_000
-"""Who was told of the peer's FIN for so long and has not closed, was not about to."""
-
 _AT_REST = frozenset({TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.CLOSED})
-_NEVER_CLOSED = "its process ended and had not closed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +314,6 @@ def _unmet(demand: Demand, record: RunRecord) -> Answer:
     return Answer(Expectation(_name(demand), demand.pattern.text, met, why), why)
 
 
-# ---------------------------------------------------------------------- leaks
-
-
 def _judge(
     observed: Observed,
     demands: Sequence[Demand],
@@ -331,95 +322,14 @@ def _judge(
 ) -> Judged:
     record, timeline = observed.recording.record, observed.timeline
     sure, unsure = find_leaks(observed.held, confined.exits, timeline, record)
-    timeline = replace(timeline, findings=(*timeline.findings, *_findings(sure)))
+    timeline = replace(timeline, findings=(*timeline.findings, *leak_findings(sure)))
     answers = [*_answers(demands, record, timeline)]
     if request.no_leaks:
-        answers.append(_leak_answer(sure, unsure, traced=confined.traced and request.trace))
+        answers.append(leak_answer(sure, unsure, traced=confined.traced and request.trace))
     judged = judge(record, timeline, answers)
     if judged.verdict is Verdict.INCONCLUSIVE and not answers and not timeline.connections:
         return replace(judged, verdict=Verdict.PASS, reasons=())  # nothing was asked
     return judged
-
-
-def find_leaks(
-    held: Sequence[Held], exits: Sequence[Exited], timeline: Timeline, record: RunRecord
-) -> tuple[list[Leak], list[Leak]]:
-    """Those that are leaks for sure, and those that may have been about to be closed."""
-    sure, unsure = [*leaks(held)], list[Leak]()
-    numbers = _numbers(timeline)
-    start_ns = _start_ns(record)
-    for ended in exits:
-        for _, row in ended.sockets:
-            local, remote = row.endpoints
-            if row.state is TcpState.LISTEN:
-                continue  # it goes with its process
-            number = numbers.get(FourTuple(local, remote))
-            holder = Holder(ended.pid, ended.name)
-            one = Held(local, remote, row.state, row.inode, None, (holder,), number)
-            if row.state is not TcpState.CLOSE_WAIT:
-                if ended.code >= 0:
-                    sure.append(Leak(one, _NEVER_CLOSED))
-                continue
-            waited_ns = _waited_ns(timeline, one, ended.t_ns - start_ns)
-            read_eof = row.receive_queue == 0 and ended.code >= 0
-            certain = read_eof or (waited_ns is not None and waited_ns >= _REACTS_NS)
-            how = "was killed" if ended.code < 0 else "ended"
-            long = "" if waited_ns is None else f" {_long(waited_ns)}"
-            why = f"the peer had closed{long} before its process {how}, and this end had not"
-            (sure if certain else unsure).append(Leak(one, why))
-    return sure, unsure
-
-
-def _long(duration_ns: int) -> str:
-    if duration_ns < _REACTS_NS:
-        return f"{duration_ns / 1e6:.0f} ms"
-    return f"{duration_ns / 1e9:.1f} s"
-
-
-def _start_ns(record: RunRecord) -> int:
-    began = record.lab["started_ns"]
-    assert isinstance(began, int)
-    return began
-
-
-def _numbers(timeline: Timeline) -> dict[FourTuple, int]:
-    found = {}
-    for connection in timeline.connections:
-        four_tuple = connection.id.four_tuple
-        found[four_tuple] = found[four_tuple.flipped] = connection.number
-    return found
-
-
-def _waited_ns(timeline: Timeline, held: Held, at_ns: int) -> int | None:
-    """How long it had been in CLOSE-WAIT then, as far as is known."""
-    for connection in timeline.connections:
-        if connection.number != held.connection:
-            continue
-        for endpoint in connection.endpoints:
-            if endpoint.address == held.local:
-                for move in endpoint.transitions:
-                    if move.after.certain is TcpState.CLOSE_WAIT:
-                        return at_ns - move.t_ns
-    return None
-
-
-def _findings(found: Sequence[Leak]) -> Iterator[Finding]:
-    for leak in found:
-        yield Finding("leak", Severity.WARNING, str(leak), leak.held.connection)
-
-
-def _leak_answer(sure: Sequence[Leak], unsure: Sequence[Leak], *, traced: bool) -> Answer:
-    met: bool | None = True
-    why = ""
-    if sure:
-        count = f"{len(sure)} leak{'' if len(sure) == 1 else 's'}"
-        met, why = False, f"{count}: {sure[0]}"
-    elif unsure:
-        met, why = None, f"it may have been about to be closed: {unsure[0]}"
-    elif not traced:
-        met = None
-        why = "what a process leaves open for the kernel to close could not be seen (ptrace)"
-    return Answer(Expectation("all", "no leaks", met), why)
 
 
 # ---------------------------------------------------------------------- where it is told

@@ -10,17 +10,13 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import sys
 import threading
 import time
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -35,22 +31,17 @@ from tcpwatch.model.events import (
     WIRE,
     Event,
     Gap,
-    Payload,
-    Point,
-    SegmentSeen,
     SocketSampled,
-    StateReported,
-    Vantage,
 )
 from tcpwatch.model.identity import FourTuple, SocketAddress
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, RunRecord, Timeline
 from tcpwatch.model.witness import Availability, Observation
+from tcpwatch.observing_logs import KernelLog, TableLog, WireLog
+from tcpwatch.observing_whose import has_port, is_new, lives, newer, ours
 from tcpwatch.sources import kernel, sockdiag
 from tcpwatch.sources.conversations import Conversations
-from tcpwatch.sources.kernel import KernelSource
-from tcpwatch.sources.packetring import KEPT_OCTETS, PacketRing, open_packet_socket
-from tcpwatch.sources.table import TableSource
+from tcpwatch.sources.packetring import PacketRing, open_packet_socket
 from tcpwatch.tcp.state import TcpState
 
 CAPTURE_BLIND_SPOTS = (
@@ -59,17 +50,7 @@ CAPTURE_BLIND_SPOTS = (
     "data in segments above 4 kB: that it passed is told by the numbers of those that follow",
 )
 
-_POLL_NS = 1_000_000
-_POLL_SHARE = 20  # one look at the table may take this fraction of the time until the next
-_DRAIN_S = 0.02
 _PAUSE_S = 0.002
-_TRACE_KB = 8192  # of each CPU: some 50,000 events until they are fetched
-_KERNEL = Vantage(KERNEL)
-_APART_NS = 1_000_000
-"""How far the clocks of capture and tracing may lie apart."""
-
-_HANDSHAKE_NS = 130_000_000_000
-"""How long after the SYN the kernel may report who was called: with the third ACK (tcp(7))."""
 
 
 @dataclass(slots=True)
@@ -153,9 +134,9 @@ class Observer:
         self._pause = threading.Event()  # which nobody sets
         self._stack = ExitStack()
         self._ring: PacketRing | None = None
-        self._wire: _WireLog | None = None
-        self._kernel: _KernelLog | None = None
-        self._table: _TableLog | None = None
+        self._wire: WireLog | None = None
+        self._kernel: KernelLog | None = None
+        self._table: TableLog | None = None
         try:
             self._open(without)
         except BaseException:
@@ -174,7 +155,7 @@ class Observer:
         else:
             sides = ("client", "server") if len(self.network.diags) > 1 else (None,)
             samplers = [partial(self._sample, diag) for diag in self.network.diags]
-            self._table = _TableLog([*zip(sides, samplers, strict=True)])
+            self._table = TableLog([*zip(sides, samplers, strict=True)])
             self._stack.callback(self._table.close)
             self.witnesses.append(Availability(TABLE, True, "", "", sockdiag.BLIND_SPOTS))
         self.witnesses.append(self._open_ring(left_out=WIRE in without))
@@ -183,7 +164,7 @@ class Observer:
         if left_out:
             return _left_out(KERNEL, kernel.BLIND_SPOTS)
         try:
-            self._kernel = _KernelLog()
+            self._kernel = KernelLog()
         except TcpwatchError as error:
             return Availability(KERNEL, False, error.message, error.remedy, kernel.BLIND_SPOTS)
         self._stack.callback(self._kernel.close)
@@ -193,7 +174,7 @@ class Observer:
         if left_out:
             return _left_out(WIRE, CAPTURE_BLIND_SPOTS)
         if self.network.wired:
-            self._wire = _WireLog()
+            self._wire = WireLog()
             return Availability(WIRE, True, "", "", CAPTURE_BLIND_SPOTS[:2])
         try:
             if self.network.packets is None:
@@ -277,10 +258,10 @@ class Observer:
         began: dict[FourTuple, list[int]] = defaultdict(list)
         if self._ring is not None:
             frames = self._ring.frames(since_ns, until_ns)
-            segments += _newer(conversations.observations(frames), old, began)
+            segments += newer(conversations.observations(frames), old, began)
             segments += self._ring.gaps(since_ns, until_ns)
         if self._wire is not None:
-            segments += _newer(self._wire.noted(since_ns, until_ns), old, began)
+            segments += newer(self._wire.noted(since_ns, until_ns), old, began)
         samples = self._table.noted(since_ns, until_ns) if self._table else []
         reports: list[Observation] = []
         if self._kernel is not None:
@@ -291,11 +272,11 @@ class Observer:
                     if isinstance(seen.payload, SocketSampled):
                         whose = FourTuple(seen.payload.local, seen.payload.remote)
                         began[whose].append(seen.payload.since_ns)
-            reports += _ours(_lives(self._kernel.noted(since_ns, until_ns)), began)
-        samples = [seen for seen in samples if _is_new(seen, old, began)]
+            reports += ours(lives(self._kernel.noted(since_ns, until_ns)), began)
+        samples = [seen for seen in samples if is_new(seen, old, began)]
         together = [*reports, *segments, *samples]
         if ports:
-            together = [seen for seen in together if _has_port(seen, ports)]
+            together = [seen for seen in together if has_port(seen, ports)]
         together.sort(key=lambda seen: seen.t_ns)
         return _Noted(together, conversations.condensed)
 
@@ -448,226 +429,12 @@ def _numbered(held: Iterable[Held], timeline: Timeline) -> tuple[Held, ...]:
     )
 
 
-# ---------------------------------------------------------------------- what is noted
-
-
-class _TableLog(TableSource):
-    """The table's changes, looked at each millisecond, or more seldom where it is long."""
-
-    def __init__(self, tables: Sequence[tuple[str | None, sockdiag.Sampler]]) -> None:
-        super().__init__(tables, _POLL_NS, lambda _local, _remote: True)
-        self._noted: list[Observation] = []
-        self._present: dict[FourTuple, TcpState] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="table", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        wait_ns = 0
-        while not self._stop.wait(wait_ns / 1e9):
-            began_ns = time.thread_time_ns()
-            self.look()
-            wait_ns = max(_POLL_NS, _POLL_SHARE * (time.thread_time_ns() - began_ns))
-
-    def look(self) -> None:
-        """Notes what has changed by now. Any thread."""
-        with self._polling:
-            for seen in chain.from_iterable(map(self._poll, self._tables)):
-                self._noted.append(seen)
-                if isinstance(seen.payload, SocketSampled):
-                    whose = FourTuple(seen.payload.local, seen.payload.remote)
-                    if seen.payload.state is None:
-                        self._present.pop(whose, None)
-                    else:
-                        self._present[whose] = seen.payload.state
-
-    def known(self) -> frozenset[FourTuple]:
-        with self._polling:
-            return frozenset(self._present)
-
-    def noted(self, since_ns: int, until_ns: int) -> list[Observation]:
-        with self._polling:
-            return [seen for seen in self._noted if since_ns <= seen.t_ns <= until_ns]
-
-    def forget(self, before_ns: int) -> None:
-        with self._polling:
-            self._noted = [seen for seen in self._noted if seen.t_ns >= before_ns]
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-class _WireLog:
-    """What a wire of ours has told."""
-
-    def __init__(self) -> None:
-        self._noted: list[Observation] = []
-
-    def emit(self, seen: Observation) -> None:
-        self._noted.append(seen)
-
-    def noted(self, since_ns: int, until_ns: int) -> list[Observation]:
-        return [seen for seen in self._noted[:] if since_ns <= seen.t_ns <= until_ns]
-
-    def forget(self, before_ns: int) -> None:
-        """Nothing: it is one program's, and ends with it."""
-
-
-class _KernelLog(KernelSource):
-    """The kernel's reports, fetched as pages; they are taken apart when asked for."""
-
-    def __init__(self) -> None:
-        self._pages: list[tuple[int, str, bytes]] = []
-        self._unkept = 0
-        super().__init__(lambda _local, _remote: True, buffer_kb=_TRACE_KB)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(_DRAIN_S):
-            self.fetch()
-
-    def fetch(self) -> None:
-        """Fetches all that was reported by now. Any thread."""
-        with self._lock:
-            self._drain()
-
-    def _take(self, cpu: str, octets: bytes, began_ns: int) -> int:
-        if len(self._pages) * len(octets) > KEPT_OCTETS:
-            self._unkept += 1
-            self._lost += 1
-        else:
-            self._pages.append((began_ns, cpu, octets))
-        return int.from_bytes(octets[:8], sys.byteorder)  # when its first record was made
-
-    def noted(self, since_ns: int, until_ns: int) -> list[Observation]:
-        """All of the host's reports between these times, in order."""
-        with self._lock:
-            pages = [page for page in self._pages if page[0] >= since_ns]
-            self._held = []
-            for began_ns, cpu, octets in pages:
-                super()._take(cpu, octets, began_ns)
-            held, self._held = self._held, []
-            if self._unkept:
-                why = "more events came than could be kept"
-                held.append(Observation(until_ns, _KERNEL, Gap(why, None, since_ns)))
-        held.sort(key=attrgetter("t_ns"))
-        return [seen for seen in held if since_ns <= seen.t_ns <= until_ns]
-
-    def _hold(self, t_ns: int, payload: Payload) -> None:
-        self._held.append(Observation(t_ns, _KERNEL, payload))
-
-    def forget(self, before_ns: int) -> None:
-        with self._lock:
-            self._pages = [page for page in self._pages if page[0] >= before_ns]
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        super().close()
-
-
-# ---------------------------------------------------------------------- whose is it?
-
-
 def _events(observations: Iterable[Observation], start_ns: int) -> Iterator[Event]:
     for number, seen in enumerate(observations, 1):
         payload = seen.payload
         if isinstance(payload, SocketSampled | Gap):
             payload = replace(payload, since_ns=payload.since_ns - start_ns)
         yield Event(number, seen.t_ns - start_ns, seen.vantage, payload)
-
-
-def _newer(
-    segments: Iterable[Observation], old: Collection[FourTuple], began: dict[FourTuple, list[int]]
-) -> Iterator[Observation]:
-    """The segments of connections that are not ``old``, or begin anew; notes when each began."""
-    for seen in segments:
-        if not isinstance(seen.payload, SegmentSeen):
-            yield seen
-            continue
-        way = FourTuple(seen.payload.src, seen.payload.dst)
-        segment = seen.payload.segment
-        if segment.syn and segment.ack is None and seen.payload.point is not Point.DELIVERED:
-            began[way].append(seen.t_ns)
-            if way.flipped != way:
-                began[way.flipped].append(seen.t_ns)
-        if began.get(way) or not (way in old or way.flipped in old):
-            yield seen
-
-
-def _is_new(
-    seen: Observation, old: Collection[FourTuple], began: Mapping[FourTuple, list[int]]
-) -> bool:
-    """Whether a sample is of a socket that was not there before, or has begun anew since."""
-    payload = seen.payload
-    if not isinstance(payload, SocketSampled):
-        return True
-    whose = FourTuple(payload.local, payload.remote)
-    if whose not in old:
-        return True
-    times = began.get(whose, [])
-    return bool(times) and payload.since_ns >= times[0]
-
-
-def _has_port(seen: Observation, ports: Collection[int]) -> bool:
-    match seen.payload:
-        case SegmentSeen(src=one, dst=other):
-            return one.port in ports or other.port in ports
-        case SocketSampled(local=one, remote=other) | StateReported(local=one, remote=other):
-            return one.port in ports or other.port in ports
-    return True
-
-
-def _lives(reports: Iterable[Observation]) -> Iterator[list[Observation]]:
-    """The reports of one socket each, from its first on: the kernel reuses an address in memory."""
-    living: dict[int, list[Observation]] = {}
-    for seen in reports:
-        if isinstance(seen.payload, Gap):
-            yield [seen]
-            continue
-        if not isinstance(seen.payload, StateReported):
-            continue
-        skaddr, before = seen.payload.skaddr, seen.payload.before
-        if before in (TcpState.CLOSED, TcpState.LISTEN) and before is not seen.payload.after:
-            ended = living.pop(skaddr, None)
-            if ended is not None:
-                yield ended
-            living[skaddr] = []
-        if skaddr in living:
-            living[skaddr].append(seen)
-    yield from living.values()
-
-
-def _ours(
-    lives: Iterable[list[Observation]], began: Mapping[FourTuple, list[int]]
-) -> Iterator[Observation]:
-    """The reports of those sockets whose SYN was seen here.
-
-    Tracing shows the whole machine's sockets, and another namespace may use the same addresses.
-    """
-    for life in lives:
-        last = life[-1].payload
-        if isinstance(last, Gap):
-            yield from life
-            continue
-        whose = next(
-            (
-                FourTuple(seen.payload.local, seen.payload.remote)
-                for seen in reversed(life)
-                if isinstance(seen.payload, StateReported) and seen.payload.local.port
-            ),
-            None,
-        )
-        times = began.get(whose, []) if whose else []
-        first = life[0].payload
-        called = isinstance(first, StateReported) and first.before is TcpState.LISTEN
-        early_ns = _HANDSHAKE_NS if called else _APART_NS
-        place = bisect_left(times, life[0].t_ns - early_ns)
-        if place < len(times) and times[place] <= life[-1].t_ns:
-            yield from life
 
 
 def _left_out(name: str, blind_spots: tuple[str, ...]) -> Availability:
