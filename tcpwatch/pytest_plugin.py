@@ -229,6 +229,22 @@ def _need(config: pytest.Config) -> None:
         config.stash[_NEEDED] = True
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tells of the witnesses that were not there: what passed, passed without them."""
+    if not config.stash.get(_NEEDED, False):
+        return
+    from tcpwatch.seen import keeper, private
+
+    if keeper.missing:
+        terminalreporter.section("tcpwatch")
+        for missing in keeper.missing:
+            terminalreporter.line(f"observed without the {missing}")
+        if not private():
+            terminalreporter.line("`tcpwatch exec -- pytest` has all but the kernel, without root")
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leaves nothing behind."""
     if config.stash.get(_NEEDED, False):

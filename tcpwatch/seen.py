@@ -71,6 +71,7 @@ class _Keeper:
         self._needed = 0
         self._pid = 0
         self._held = False
+        self.missing: tuple[str, ...] = ()  # the witnesses that were not to be had, and why
 
     def hold(self) -> None:
         """From the first block on, until `close`."""
@@ -82,6 +83,11 @@ class _Keeper:
             if self._observer is None or self._pid != os.getpid():  # a fork has no threads of ours
                 self._observer = Observer(Network.here(private=private()))
                 self._needed, self._pid = 0, os.getpid()
+                self.missing = tuple(
+                    f"{one.name}: {one.detail}"
+                    for one in self._observer.witnesses
+                    if not one.available
+                )
             self._needed += 1
             return self._observer
 

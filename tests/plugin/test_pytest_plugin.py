@@ -291,6 +291,7 @@ def test_blocks_as_a_user_are_inconclusive_or_right(pytester: Pytester) -> None:
     assert outcomes["test_it_leaks"] == "FAILED"  # the table shows what stays
     assert outcomes["test_nothing_was_seen"] == "FAILED"
     assert "without the wire: " in outcomes.text
+    assert "\nobserved without the kernel: " in outcomes.text
     # What is over in less than a millisecond, the table does not show: nothing passes on that.
     assert outcomes["test_all_is_well"] == "FAILED"
     assert "the socket table alone was there to see" in outcomes.text
