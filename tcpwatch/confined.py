@@ -96,7 +96,7 @@ class Confined:
             self.end()
             raise
         self.traced = True
-        self.alive = 0
+        self.alive = False
         self.exits: list[Exited] = []
         self.codes: dict[str, int] = {}
         self._forwarding = threading.Thread(
@@ -151,7 +151,7 @@ class Confined:
 
     def wait_alone(self, timeout_s: float) -> bool:
         """Until no process is left inside; whether that came about."""
-        return self._until(lambda: self.alive == 0, timeout_s)
+        return self._until(lambda: not self.alive, timeout_s)
 
     def signal(self, number: int, key: str | None = None) -> None:
         """Sends it to a command, or to all of them."""
@@ -223,8 +223,8 @@ class Confined:
 
 
 def _row(values: Sequence[Any]) -> Row:
-    row, octets = Row(*values[0:4], b"", *values[5:10]), bytes.fromhex(values[10])
-    return row._replace(id=octets)
+    """As the keeper has it in JSON: its octets are behind the rest, in hexadecimal."""
+    return Row._make([*values[:4], bytes.fromhex(values[10]), *values[5:10]])
 
 
 def _reap(pid: int) -> None:

@@ -195,6 +195,7 @@ class Keeper:
         self._private = private
         self._user = user
         self._exits = Exits(self._look)
+        self._any = False  # whether anything is alive, as was told
         self._started: dict[int, str] = {}  # pid -> the command's key
         self._wake, self._waker = socket.socketpair()
         for end in (self._wake, self._waker):
@@ -232,7 +233,9 @@ class Keeper:
     def _reap(self) -> None:
         for ended in self._exits.reap():
             self._channel.send(_told(ended, self._started.pop(ended.pid, None)))
-        self._channel.send({"alive": len(self._exits.alive)})
+        if bool(self._exits.alive) is not self._any:
+            self._any = not self._any
+            self._channel.send({"alive": self._any})
 
     def _look(self, inodes: frozenset[int]) -> list[list[object]]:
         """The connections among these sockets: the host's number, then as sock_diag has them."""
@@ -258,6 +261,7 @@ class Keeper:
             os.close(fd)
         traced = body["trace"] and self._exits.seize(pid)
         self._exits.alive.add(pid)
+        self._any = True
         self._started[pid] = body["run"]
         os.write(may_go, b"!")
         os.close(may_go)
@@ -265,6 +269,7 @@ class Keeper:
         os.close(failed)
         number = int(code) if code else 0
         traced = traced and not self._exits.blind
+        self._channel.send({"alive": True})
         self._channel.send({"started": body["run"], "errno": number, "pid": pid, "traced": traced})
 
     def _become(self, body: dict[str, Any], go: int, fails: int) -> NoReturn:
