@@ -153,7 +153,7 @@ class Confined:
         """Until no process is left inside; whether that came about."""
         return self._until(lambda: not self.alive, timeout_s)
 
-    def signal(self, number: int, key: str | None = None) -> None:
+    def send_signal(self, number: int, key: str | None = None) -> None:
         """Sends it to a command, or to all of them."""
         with suppress(OSError):
             self._channel.send({"signal": int(number), "to": key})
@@ -219,7 +219,7 @@ class Confined:
         while not self._ending:
             found = signal.sigtimedwait(numbers, 0.2)
             if found is not None and found.si_code != _SI_KERNEL:
-                self.signal(found.si_signo)
+                self.send_signal(found.si_signo)
 
 
 def _row(values: Sequence[Any]) -> Row:

@@ -170,9 +170,9 @@ def _run_pair(
     observer.until(lambda rows: all(row.state in _AT_REST for row in rows), request.grace_s)
     ended = confined.wait("server", 0)
     if ended is None:
-        confined.signal(signal.SIGTERM, "server")
+        confined.send_signal(signal.SIGTERM, "server")
         if confined.wait("server", request.grace_s) is None:
-            confined.signal(signal.SIGKILL, "server")
+            confined.send_signal(signal.SIGKILL, "server")
             confined.wait("server")
     return code or ended or 0
 
