@@ -34,7 +34,8 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     print(f"{'load':40} {'bare':>9} {'exec':>9} {'ratio':>6} {'goal':>5}   ratios")
     for name, (program, argument, goal) in LOADS.items():
-        bare, watched = [], []
+        bare: list[float] = []
+        watched: list[float] = []
         for number in range(rounds):
             ways = [(BARE, bare), (EXEC, watched)]
             for how, speeds in ways if number % 2 else ways[::-1]:
