@@ -6,7 +6,7 @@ Must not know how anything was noted.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tcpwatch.model.events import Gap, Point, SegmentSeen, SocketSampled, StateReported
@@ -17,7 +17,7 @@ from tcpwatch.tcp.state import TcpState
 _APART_NS = 1_000_000
 """How far the clocks of capture and tracing may lie apart."""
 
-_HANDSHAKE_NS = 130_000_000_000
+_HANDSHAKE_NS = 70_000_000_000
 """How long after the SYN the kernel may report who was called: with the third ACK (tcp(7))."""
 
 
@@ -86,27 +86,57 @@ def lives(reports: Iterable[Observation]) -> Iterator[list[Observation]]:
 def ours(
     lives: Iterable[list[Observation]], began: Mapping[FourTuple, list[int]]
 ) -> Iterator[Observation]:
-    """The reports of those sockets whose SYN was seen here.
+    """The reports of those sockets whose SYN was seen here, at the times in ``began``.
 
-    Tracing shows the whole machine's sockets, and another namespace may use the same addresses.
+    Tracing shows the whole machine's sockets, and other networks use the same addresses, often the
+    same ports: of each SYN's possible sockets it is the one that is nearest to it.
     """
+    alike: dict[tuple[FourTuple, bool], list[list[Observation]]] = defaultdict(list)
     for life in lives:
-        last = life[-1].payload
-        if isinstance(last, Gap):
+        if isinstance(life[0].payload, Gap):
             yield from life
             continue
-        whose = next(
-            (
-                FourTuple(seen.payload.local, seen.payload.remote)
-                for seen in reversed(life)
-                if isinstance(seen.payload, StateReported) and seen.payload.local.port
-            ),
-            None,
-        )
-        times = began.get(whose, []) if whose else []
-        first = life[0].payload
-        called = isinstance(first, StateReported) and first.before is TcpState.LISTEN
-        early_ns = _HANDSHAKE_NS if called else _APART_NS
-        place = bisect_left(times, life[0].t_ns - early_ns)
-        if place < len(times) and times[place] <= life[-1].t_ns:
+        whose = _last_address(life)
+        if whose is not None and whose in began:
+            first = life[0].payload
+            called = isinstance(first, StateReported) and first.before is TcpState.LISTEN
+            alike[whose, called].append(life)
+    for (whose, called), group in alike.items():
+        found = {
+            id(life): life
+            for t_ns in began[whose]
+            for life in (_nearest(group, t_ns, called=called),)
+            if life is not None
+        }
+        for life in found.values():
             yield from life
+
+
+def _last_address(life: list[Observation]) -> FourTuple | None:
+    """The tuple, once it has its port: the first report of an unbound connect has none."""
+    for seen in reversed(life):
+        if isinstance(seen.payload, StateReported) and seen.payload.local.port:
+            return FourTuple(seen.payload.local, seen.payload.remote)
+    return None
+
+
+def _nearest(
+    group: list[list[Observation]], syn_ns: int, *, called: bool
+) -> list[Observation] | None:
+    """Who calls is reported before its SYN, or its first one; who was called, after it."""
+    if called:
+        after = [
+            life for life in group if syn_ns - _APART_NS <= life[0].t_ns <= syn_ns + _HANDSHAKE_NS
+        ]
+        return min(after, key=lambda life: life[0].t_ns, default=None)
+    before = [
+        life
+        for life in group
+        if life[0].t_ns <= syn_ns + _APART_NS and (life[-1].t_ns >= syn_ns or not _is_over(life))
+    ]
+    return max(before, key=lambda life: life[0].t_ns, default=None)
+
+
+def _is_over(life: list[Observation]) -> bool:
+    last = life[-1].payload
+    return isinstance(last, StateReported) and last.after is TcpState.CLOSED
