@@ -179,6 +179,54 @@ def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
     return bool(many and arguments.jobs != 1)
 
 
+def _exec(arguments: argparse.Namespace) -> int:
+    with _undisturbed():
+        import shlex
+
+        from tcpwatch.executing import Request, execute
+        from tcpwatch.executing_wire import Fault
+
+    pair = arguments.server is not None and arguments.client is not None
+    if pair == bool(arguments.command_line) or (arguments.server is None) != (
+        arguments.client is None
+    ):
+        raise TcpwatchError(
+            "a command is needed, or both --server and --client",
+            "for example tcpwatch exec -- pytest; see `tcpwatch exec --help`",
+            ExitCode.USAGE,
+        )
+    faults = [
+        Fault.parse(verb, text)
+        for verb in ("drop", "delay", "duplicate", "reorder")
+        for text in getattr(arguments, verb)
+    ]
+    wired = faults or arguments.latency is not None or pair
+    if arguments.share_network and wired:
+        raise TcpwatchError(
+            "there is no wire in this machine's own network",
+            "leave out --share-network, or the latency and the faults",
+            ExitCode.USAGE,
+        )
+    request = Request(
+        command=tuple(arguments.command_line),
+        server=tuple(shlex.split(arguments.server)) if pair else (),
+        client=tuple(shlex.split(arguments.client)) if pair else (),
+        latency_ms=arguments.latency,
+        faults=tuple(faults),
+        wire=arguments.wire,
+        expect=tuple(arguments.expect),
+        never=tuple(arguments.never),
+        no_leaks=arguments.no_leaks,
+        share_network=arguments.share_network,
+        sysctls=dict(arguments.sysctl),
+        without=arguments.without,
+        grace_s=arguments.grace,
+        trace=not arguments.no_ptrace,
+        output=arguments.output,
+    )
+    return execute(request, _settings(arguments))
+
+
 def _replay(arguments: argparse.Namespace) -> int:
     with _undisturbed():
         from tcpwatch.running import replay_recordings
@@ -278,6 +326,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_choice(run)
     _add_lab(run)
     _add_output(run)
+    _add_baseline(_add_reports(run))
+
+    _add_exec(commands)
 
     replay = commands.add_parser(
         "replay",
@@ -293,20 +344,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.set_defaults(command=_replay)
     _add_selection(replay)
-    way = replay.add_mutually_exclusive_group()
-    way.add_argument(
-        "--summary",
-        action="store_true",
-        default=None,
-        help="count the connections by the way they went, however few they are",
-    )
-    way.add_argument(
-        "--ladder",
-        dest="summary",
-        action="store_false",
-        help="draw the connections, however many they are",
-    )
+    _add_way(replay)
     _add_output(replay, tables=True)
+    _add_reports(replay)
 
     explain = commands.add_parser("explain", help="what a state or a transition means")
     explain.add_argument("what", nargs="+", metavar="STATE|'A>B'")
@@ -333,6 +373,135 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="each witness: available here, or why not")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+_EXEC_EPILOG = """\
+An expectation is [ROLE] [FILTER]: PATTERN, as in
+    --expect 'server port:8080: ... > CLOSE-WAIT > LAST-ACK > CLOSED'
+where client (or active) is who called, server (or passive) who was called; a
+pattern alone is of both ends of every connection.
+
+exit status: the command's own, if it failed (128 + the signal that killed it;
+127 not found, 126 not executable); else 0 all as expected; 1 an expectation
+failed; 2 wrong usage; 3 could not observe (INCONCLUSIVE)"""
+
+
+def _add_exec(commands: argparse._SubParsersAction[_Parser]) -> None:
+    execute = commands.add_parser(
+        "exec",
+        help="run a command in a network of its own and watch every connection it makes",
+        usage="tcpwatch exec [options] -- COMMAND [ARGUMENT ...]\n"
+        "       tcpwatch exec [options] --server COMMAND --client COMMAND",
+        description="Runs any command in a network of its own, with nothing but a loopback (no\n"
+        "root needed), and witnesses every TCP connection that it and its children make.\n"
+        "What it reads and prints passes through; the report goes to standard error.",
+        epilog=_EXEC_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    execute.add_argument(
+        "command_line", nargs="*", metavar="COMMAND", help="and its arguments, behind --"
+    )
+    execute.set_defaults(command=_exec)
+    group = execute.add_argument_group("what is demanded")
+    group.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="the path of an end of those connections that match",
+    )
+    group.add_argument(
+        "--never",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="a state that none may be in, such as 'CLOSE-WAIT[>1s]'",
+    )
+    group.add_argument(
+        "--no-leaks",
+        action="store_true",
+        help="nothing may outlive the command, be held in CLOSE-WAIT to the end, or never be "
+        "closed. TIME-WAIT is healthy",
+    )
+    group = execute.add_argument_group("where it runs")
+    group.add_argument(
+        "--share-network",
+        action="store_true",
+        help="stay on this machine's network; other programs' connections are then seen too",
+    )
+    group.add_argument(
+        "--sysctl",
+        action="append",
+        default=[],
+        type=_sysctl,
+        metavar="NAME=VALUE",
+        help="of its network, such as net.ipv4.tcp_fin_timeout=5",
+    )
+    group.add_argument(
+        "--without",
+        type=_witnesses,
+        default=frozenset(),
+        metavar="W,...",
+        help="do without these witnesses: kernel, table, wire",
+    )
+    group.add_argument(
+        "--grace",
+        type=_seconds,
+        default=2,
+        metavar="S",
+        help="how long what the command leaves may take to end (default 2)",
+    )
+    group.add_argument(
+        "--no-ptrace",
+        action="store_true",
+        help="for a command that traces others itself; what they leave open is not seen then",
+    )
+    group = execute.add_argument_group(
+        "a wire",
+        "WHAT is [client|server] SEGMENT[:COUNT], as in --drop 'client SYN:1'; segments\n"
+        "are SYN, SYN-ACK, FIN, RST, PSH, ACK, PURE-ACK, DATA. Without --server it is the\n"
+        "loopback itself that is led through the wire (IPv4 only).",
+    )
+    group.add_argument(
+        "--server",
+        metavar="COMMAND",
+        help="run it on a host of its own; it gets SIGTERM when the client has ended",
+    )
+    group.add_argument(
+        "--client",
+        metavar="COMMAND",
+        help="run it on the other host, once the server listens. {server} and {client} in either "
+        "stand for the hosts' addresses",
+    )
+    group.add_argument("--latency", type=_milliseconds, metavar="MS", help="of the wire, one way")
+    group.add_argument("--wire", choices=("auto", "tun", "veth"), default="auto")
+    for verb, what in (
+        ("drop", "lose these segments"),
+        ("delay", "let them travel longer: WHAT=MS"),
+        ("duplicate", "let each arrive twice"),
+        ("reorder", "let the one behind overtake them"),
+    ):
+        group.add_argument(f"--{verb}", action="append", default=[], metavar="WHAT", help=what)
+    _add_way(execute)
+    _add_output(execute)
+    _add_reports(execute)
+    execute.add_argument("-o", "--output", metavar="FILE", help="the report, not to standard error")
+
+
+def _add_way(command: argparse.ArgumentParser) -> None:
+    way = command.add_mutually_exclusive_group()
+    way.add_argument(
+        "--summary",
+        action="store_true",
+        default=None,
+        help="count the connections by the way they went, however few they are",
+    )
+    way.add_argument(
+        "--ladder",
+        dest="summary",
+        action="store_false",
+        help="draw the connections, however many they are",
+    )
 
 
 def _add_choice(run: argparse.ArgumentParser) -> None:
@@ -410,6 +579,40 @@ def _add_output(command: argparse.ArgumentParser, *, tables: bool = False) -> No
     group.add_argument("-q", "--quiet", action="store_true", help="only the exit status")
 
 
+def _add_reports(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = command.add_argument_group(
+        "in CI",
+        "Under GitHub Actions, what does not pass is annotated, and told in the step's summary.",
+    )
+    group.add_argument(
+        "--junit",
+        metavar="FILE",
+        help="JUnit XML (FILE may be -): a failure, or where it is INCONCLUSIVE an error",
+    )
+    group.add_argument(
+        "--keep-on-failure",
+        metavar="DIR",
+        help="keep recording, pcapng and ladder of each run that does not pass",
+    )
+    return group
+
+
+def _add_baseline(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--baseline",
+        metavar="FILE",
+        help="compare with the runs that --json saved, of another kernel for example, and exit "
+        "with 1 if anything goes otherwise now, 0 if nothing, 3 if that cannot be told",
+    )
+
+
+def _sysctl(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.replace("/", ".").startswith("net."):
+        raise argparse.ArgumentTypeError(f"{text!r} is not net.SOMETHING=VALUE")
+    return name.strip(), value.strip()
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
@@ -473,6 +676,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         json=arguments.json,
         jsonl=arguments.jsonl,
         pcap=arguments.pcap,
+        junit=getattr(arguments, "junit", None),
+        keep=getattr(arguments, "keep_on_failure", None),
+        baseline=getattr(arguments, "baseline", None),
         quiet=arguments.quiet,
         width=_width(),
         colour=_colourful(),

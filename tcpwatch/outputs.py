@@ -17,22 +17,26 @@ from typing import BinaryIO, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario
-from tcpwatch.machine.rows import Row
+from tcpwatch.machine.baseline import Baseline, Comparison
+from tcpwatch.machine.rows import Row, row_of
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord, Verdict
 from tcpwatch.replayed import Replayed, conclude
+from tcpwatch.reports import Reports, open_reports, read_baseline
 from tcpwatch.session import Session, Sink
-from tcpwatch.sifting import Sifted, Wish
+from tcpwatch.sifting import Sifted, Wish, sift
 from tcpwatch.staging import Options
 from tcpwatch.views import json as json_view
 from tcpwatch.views.canvas import shortened
+from tcpwatch.views.cases import Case
+from tcpwatch.views.comparison import comparison_lines
 from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
 from tcpwatch.views.palette import in_ascii
 from tcpwatch.views.paths import summary_lines
 from tcpwatch.views.runs import Run, Unplayed, run_line, table_lines
 from tcpwatch.views.sifted import demand_lines, top_lines
-from tcpwatch.views.summary import Lines, head_lines, render, verdict_lines
+from tcpwatch.views.summary import Lines, expectation_lines, head_lines, render, verdict_lines
 from tcpwatch.views.table import CsvTable, Epoch, ParquetTable, Table
 from tcpwatch.views.wording import Wording, escaped
 
@@ -53,7 +57,7 @@ class Settings:
 
     ``summary``: count a replay's connections instead of drawing them; None: where they are many.
     ``wish``: which of a replay's connections are shown, and what is expected of them. ``csv`` and
-    ``parquet`` are for a row of each.
+    ``parquet`` are for a row of each. ``to``: what is shown goes there, and not to standard output.
     """
 
     options: Options = field(default_factory=Options)
@@ -64,6 +68,9 @@ class Settings:
     json: str | None = None
     jsonl: str | None = None
     pcap: str | None = None
+    junit: str | None = None
+    keep: str | None = None
+    baseline: str | None = None
     quiet: bool = False
     width: int = 80
     colour: bool = False
@@ -73,11 +80,17 @@ class Settings:
     wish: Wish = field(default_factory=Wish)
     csv: str | None = None
     parquet: str | None = None
+    to: TextIO | None = None
 
     @property
     def silent(self) -> bool:
         """Standard output belongs to a document, or nothing is to be said."""
-        return self.quiet or "-" in (self.json, self.jsonl, self.pcap, self.csv, self.parquet)
+        return self.quiet or (self.to is None and "-" in self.documents)
+
+    @property
+    def documents(self) -> tuple[str | None, ...]:
+        """Where each document goes that could have standard output for itself."""
+        return (self.json, self.jsonl, self.pcap, self.junit, self.csv, self.parquet)
 
     @property
     def follows_each(self) -> bool:
@@ -97,9 +110,10 @@ class Settings:
 
 @dataclass(slots=True)
 class _Planned:
-    """One run that was to be: its topic, and what came of it."""
+    """One run that was to be: its topic in the table, its scenario, and what came of it."""
 
     topic: str = ""
+    scenario: Scenario | None = None
     run: Run | None = None
 
 
@@ -115,10 +129,12 @@ class Outputs:
         json: TextIO | None,
         jsonl: TextIO | None,
         pcap: BinaryIO | None,
+        reports: Reports,
+        baseline: Baseline | None,
         tables: Sequence[Table] = (),
     ) -> None:
         self._settings = settings
-        self._tables = tables
+        self._reports, self._baseline, self._tables = reports, baseline, tables
         self._wording = Wording(settings.ascii_only)
         self._json, self._jsonl, self._pcap = json, jsonl, pcap
         self._planned: list[_Planned] = []
@@ -126,13 +142,14 @@ class Outputs:
         self._progress = Progress(settings)
         self._shown = False
         self._folded = False
+        self._comparison: Comparison | None = None
         self.interrupted = False
 
-    def plan(self, topics: Sequence[str], *, folded: bool) -> None:
-        """What is to be played: the topic of each run, in the order of the final table."""
-        self._planned = [_Planned(topic) for topic in topics]
+    def plan(self, chosen: Sequence[Scenario], *, by_topic: bool, folded: bool) -> None:
+        """What is to be played, in the order of the final table, which may be ``by_topic``."""
+        self._planned = [_Planned(one.topic if by_topic else "", one) for one in chosen]
         self._folded = folded
-        self._progress.total = len(topics)
+        self._progress.total = len(chosen)
 
     @property
     def settings(self) -> Settings:
@@ -147,6 +164,8 @@ class Outputs:
         """
         if self.interrupted:
             return ExitCode.INTERRUPTED
+        if self._comparison is not None and not self._errors:
+            return _STATUS[self._comparison.verdict]
         found = {_STATUS[judged.verdict] for judged in self._judged}
         found |= {error.exit_code for error in self._errors}
         worst = (ExitCode.USAGE, ExitCode.FAILED, ExitCode.INCONCLUSIVE)
@@ -246,6 +265,39 @@ class Outputs:
         parts.append(verdict_lines(judged, width, wording, brief=bool(sifted.tallies)))
         self._draw([line for part in parts if part for line in ([], *part)][1:])
 
+    def observed(self, index: int, judged: Judged) -> None:
+        """A run that was judged already; its events go once more to whoever draws them."""
+        record, tracker = tracker_of(Recording(judged.record, judged.timeline.events, True))
+        held = io.StringIO()
+        summary = self._settings.summary
+        count = len(judged.timeline.connections)
+        many = not 0 < count <= LADDERS_AT_MOST if summary is None else summary
+        sinks = self._sinks(held, counted=many)
+        for sink in sinks:
+            sink.begin(record)
+        for event in judged.timeline.events if sinks else ():
+            happening = Happening(event) if many else tracker.feed(event)
+            for sink in sinks:
+                sink.happened(happening)
+        for sink in sinks:
+            sink.finish(judged)
+        if many and not self._settings.silent:
+            self._tell_observed(judged)
+        self._ended(index, judged, held.getvalue())
+
+    def _tell_observed(self, judged: Judged) -> None:
+        """More connections than anybody follows, counted by the way they went."""
+        width, wording = self._settings.width, self._wording
+        timeline = judged.timeline
+        rows = [row_of(one, timeline.findings) for one in timeline.connections]
+        parts: list[Lines] = [head_lines(judged.record, width, wording)]
+        if rows:
+            census = sift(rows, Wish(), judged.record, keep=0).census
+            parts.append(summary_lines(census, width, wording))
+        parts.append(expectation_lines(judged.expectations, width, wording))
+        parts.append(verdict_lines(judged, width, wording))
+        self._draw([line for part in parts if part for line in ([], *part)][1:])
+
     def unplayed(self, index: int, scenario: Scenario, error: TcpwatchError) -> None:
         """A scenario that could not be played at all."""
         self._errors.append(error)
@@ -274,7 +326,9 @@ class Outputs:
             self._planned.append(_Planned())
         self._planned[index].run = run
         self._progress.end(index)
-        if (self._folded or isinstance(run, Unplayed)) and not self._settings.silent:
+        # Of one alone that could not be played, the error at the end tells.
+        unplayed = isinstance(run, Unplayed) and len(self._planned) > 1
+        if (self._folded or unplayed) and not self._settings.silent:
             self._tell_folded(run, ladder if _worth_a_ladder(run) else "")
         self._progress.show()
 
@@ -295,17 +349,33 @@ class Outputs:
         ``wall_s``: how long it took to play them. Raises TcpwatchError where nothing was played.
         """
         self._progress.clear()
+        kept = self._reports.write([_case(one) for one in self._planned if one.run is not None])
         if self._errors and not self._judged and not self.interrupted:
             raise self._errors[0]
         self._write_documents(many=many)
         if many and not self._settings.silent:
             self._separate()
             self._tell_table(wall_s)
+        if kept and not self._settings.silent:
+            self._say("".join(f"kept {escaped(name)}\n" for name in kept))
+        self._compare()
         told = dict.fromkeys(str(error) for error in self._errors)
         if self.interrupted and not self._settings.quiet:
             told["interrupted"] = None
         for message in told:
             sys.stderr.write(f"tcpwatch: {escaped(message)}\n")
+
+    def _compare(self) -> None:
+        """Against the baseline, where one was given: what is otherwise now is shown as a diff."""
+        if self._baseline is None:
+            return
+        documents = [json_view.run_document(judged) for judged in self._judged]
+        chance = {one.scenario.name: one.scenario.chance for one in self._planned if one.scenario}
+        every = self._settings.every
+        self._comparison = self._baseline.compare(documents, every=every, chance=chance)
+        if not self._settings.silent:
+            self._separate()
+            self._draw(comparison_lines(self._comparison, self._settings.width, self._wording))
 
     def _write_documents(self, *, many: bool) -> None:
         for table in self._tables:
@@ -342,8 +412,20 @@ class Outputs:
 
     def _say(self, text: str) -> None:
         self._progress.clear()
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        out = self._settings.to or sys.stdout
+        out.write(text)
+        out.flush()
+
+
+def _case(planned: _Planned) -> Case:
+    run, scenario = planned.run, planned.scenario
+    assert run is not None
+    if scenario is None:
+        assert isinstance(run, Judged)  # what could not be played was a scenario
+        return Case(
+            "exec" if run.record.lab.get("loopback") else "replay", run.record.scenario, run
+        )
+    return Case(scenario.topic, scenario.name, run, scenario.path)
 
 
 def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
@@ -353,8 +435,11 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
         # A check that failed, a problem, what was lost: all that stood in the foot.
         cut_off = "the recording is cut off before its end"
         record = replace(record, inconclusive=(*record.inconclusive, cut_off))
+    loopback = bool(record.lab.get("loopback"))
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
-    return record, Tracker(roles=record.roles, attending=attending, newborn_only=True)
+    return record, Tracker(
+        roles=record.roles, attending=attending, newborn_only=True, loopback=loopback
+    )
 
 
 def draws(sifted: Sifted, settings: Settings, *, captured: bool) -> bool:
@@ -494,6 +579,8 @@ class Progress:
 @contextmanager
 def open_outputs(settings: Settings) -> Iterator[Outputs]:
     """Opens every output before anything is played: one that cannot be written is told at once."""
+    # First, since it may be the very file that --json is to write.
+    baseline = read_baseline(settings.baseline) if settings.baseline is not None else None
     with ExitStack() as stack:
 
         def text(name: str | None) -> TextIO | None:
@@ -515,14 +602,17 @@ def open_outputs(settings: Settings) -> Iterator[Outputs]:
                 "name a file in a folder that you may write to",
                 ExitCode.USAGE,
             ) from error
-        documents = [settings.json, settings.jsonl, settings.pcap, settings.csv, settings.parquet]
-        if documents.count("-") > 1:
+        if settings.documents.count("-") > 1:
             raise TcpwatchError(
-                "standard output can take only one of --json, --jsonl, --pcap, --csv and --parquet",
+                "standard output can take only one of "
+                "--json, --jsonl, --pcap, --junit, --csv and --parquet",
                 "name files for the others",
                 ExitCode.USAGE,
             )
-        yield Outputs(settings, json, jsonl, pcap, tables)
+        reports = stack.enter_context(
+            open_reports(settings.junit, settings.keep, quiet=settings.quiet)
+        )
+        yield Outputs(settings, json, jsonl, pcap, reports, baseline, tables)
 
 
 def _tables(settings: Settings, stack: ExitStack) -> list[Table]:

@@ -32,8 +32,7 @@ def run_scenarios(names: Sequence[str], settings: Settings) -> int:
         outputs = stack.enter_context(open_outputs(settings))
         stop = stack.enter_context(signals())
         folded = settings.every or settings.topic is not None or settings.repeat > 1
-        topics = [one.topic if folded else "" for one in chosen]  # else in the order given
-        outputs.plan(topics, folded=folded and many)
+        outputs.plan(chosen, by_topic=folded, folded=folded and many)  # else in the order given
         jobs = min(settings.jobs or _good_jobs(chosen, settings), len(chosen))
         began_s = time.monotonic()
         try:
@@ -111,8 +110,6 @@ def _play_in_turn(chosen: Sequence[Scenario], outputs: Outputs, stop: threading.
         try:
             outputs.play(index, scenario, stop)
         except TcpwatchError as error:
-            if len(chosen) == 1:
-                raise
             outputs.unplayed(index, scenario, error)
 
 

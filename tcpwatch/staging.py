@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.host import Host
@@ -49,6 +50,19 @@ class Options:
     wait_time_wait: bool = False
 
 
+class SomeOptions(TypedDict, total=False):
+    """Those of `Options` that somebody names; the others are as they are there."""
+
+    latency_ms: float
+    ipv6: bool
+    lab: str
+    wire: str
+    sampler: str
+    without: frozenset[str]
+    timeout_s: float
+    wait_time_wait: bool
+
+
 class Stage:
     """An open lab, its wire, and the sources that watch it. ``witnesses`` say how each stands."""
 
@@ -67,7 +81,7 @@ class Stage:
             raise
 
     def _open(self, options: Options, emit: Callable[[Observation], None]) -> None:
-        index = self._claim_index()
+        index = claim_index(self._stack)
         prefixes = (f"10.77.{index}.", f"fd77:0:0:{index:x}::" if index else "fd77::")
 
         def of_lab(local: SocketAddress, remote: SocketAddress) -> bool:
@@ -90,27 +104,6 @@ class Stage:
         self.witnesses.append(tracing)
         self._open_table(of_lab, options)
         self._note_wire(options)
-
-    def _claim_index(self) -> int:
-        """The first number no other lab uses.
-
-        It is an abstract socket's name, which dies with its holder.
-        """
-        if not hasattr(socket, "AF_UNIX"):
-            return 0
-        for index in range(_LABS):
-            name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                name.bind(f"\0tcpwatch-lab-{index}")
-            except FileNotFoundError:  # no abstract names: not Linux
-                name.close()
-                return 0
-            except OSError:
-                name.close()
-                continue
-            self._stack.callback(name.close)
-            return index
-        raise TcpwatchError(f"{_LABS} labs are open already", "wait for one to end")
 
     def _open_lab(self, index: int, options: Options, emit: Callable[[Observation], None]) -> None:
         ip = 6 if options.ipv6 else 4
@@ -231,6 +224,28 @@ class Stage:
         self._stack.close()
         if tracing is not None:
             tracing.join()
+
+
+def claim_index(stack: ExitStack) -> int:
+    """The first number that no other lab uses, until the stack closes.
+
+    It is an abstract socket's name, which dies with its holder. Raises TcpwatchError.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        return 0
+    for index in range(_LABS):
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            name.bind(f"\0tcpwatch-lab-{index}")
+        except FileNotFoundError:  # no abstract names: not Linux
+            name.close()
+            return 0
+        except OSError:
+            name.close()
+            continue
+        stack.callback(name.close)
+        return index
+    raise TcpwatchError(f"{_LABS} labs are open already", "wait for one to end")
 
 
 def examine() -> list[Availability]:

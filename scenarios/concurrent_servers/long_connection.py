@@ -11,6 +11,7 @@ EXPECT = {
     "every client": "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT",
     "every server": "LISTEN > SYN-RECEIVED > ESTABLISHED > CLOSE-WAIT > LAST-ACK > CLOSED",
 }
+CHANCE = ("segments",)  # an acknowledgement rides on data, or goes before it
 REQUESTS = 4
 
 

@@ -11,6 +11,8 @@ import ctypes
 import os
 import select
 import signal
+import struct
+from collections.abc import Collection
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
@@ -18,7 +20,9 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_CAPABILITY_VERSION_3 = 0x20080522
 _OWN = CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS
 
 STEP_USER = "user namespace"
@@ -55,6 +59,33 @@ def unshare(flags: int) -> None:
     _check(_libc().unshare(ctypes.c_int(flags)))
 
 
+def keep_capabilities(numbers: Collection[int]) -> None:
+    """Has what this process executes keep these capabilities, whoever it is. Raises OSError.
+
+    They are those of its user namespace: capabilities(7), "ambient".
+    """
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice
+    _check(_libc().capget(header, sets))
+    words = list(struct.unpack("=6I", sets.raw))
+    for number in numbers:
+        words[3 * (number // 32) + 2] |= 1 << number % 32
+    _check(_libc().capset(header, struct.pack("=6I", *words)))
+    for number in numbers:
+        raised = (ctypes.c_ulong(_PR_CAP_AMBIENT_RAISE), ctypes.c_ulong(number))
+        _check(_libc().prctl(_PR_CAP_AMBIENT, *raised, 0, 0))
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when the thread that forked it ends. Raises OSError."""
+    _check(_libc().prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0))
+
+
+def adopt_orphans() -> None:
+    """Descendants whose parent ends become children of this process. Raises OSError."""
+    _check(_libc().prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0))
+
+
 def enter_network(fd: int) -> None:
     """setns(2) into the network namespace that ``fd`` stands for. Raises OSError."""
     _check(_libc().setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWNET)))
@@ -65,16 +96,16 @@ def open_network() -> int:
     return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def isolate() -> str:
+def isolate(*, as_self: bool = False) -> str:
     """Leaves the caller's PID (for its children), network and mount namespaces.
 
     Returns ``root`` where the caller's own capabilities sufficed, ``user`` where it took a user
-    namespace. Raises Refused.
+    namespace; in that one it is root, or, ``as_self``, who it was. Raises Refused.
     """
     try:
         unshare(_OWN)
     except PermissionError:
-        _isolate_as_user()
+        _isolate_as_user(as_self=as_self)
         privilege = "user"
     except OSError as error:
         raise _refused(STEP_PRIVILEGED, error) from error
@@ -95,7 +126,7 @@ def fork_first_process() -> int:
     except OSError as error:
         raise _refused(STEP_FORK, error) from error
     if pid == 0:
-        _check(_libc().prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0))
+        die_with_parent()
         if _has_ended(parent):  # before prctl: that signal would never come
             os._exit(1)
         _mount_proc()
@@ -109,28 +140,28 @@ def _has_ended(pidfd: int) -> bool:
     return bool(poller.poll(0))
 
 
-def _isolate_as_user() -> None:
+def _isolate_as_user(*, as_self: bool) -> None:
     uid, gid = os.geteuid(), os.getegid()
     try:
         unshare(CLONE_NEWUSER)
     except OSError as error:
         raise _refused(STEP_USER, error) from error
-    _map_self(uid, gid)
+    _map_self(uid, gid, (uid, gid) if as_self else (0, 0))
     try:
         unshare(_OWN)
     except OSError as error:
         raise _refused(STEP_NAMESPACES, error) from error
 
 
-def _map_self(uid: int, gid: int) -> None:
-    """Appears as root inside. Where that is refused the capabilities are there all the same.
+def _map_self(uid: int, gid: int, inside: tuple[int, int]) -> None:
+    """Appears so ``inside``. Where that is refused the capabilities are there all the same.
 
     Linux: kernel/user_namespace.c, verify_root_map: a uid 0 without CAP_SETFCAP may not map itself.
     """
     for name, text in (
         ("setgroups", "deny"),
-        ("uid_map", f"0 {uid} 1"),
-        ("gid_map", f"0 {gid} 1"),
+        ("uid_map", f"{inside[0]} {uid} 1"),
+        ("gid_map", f"{inside[1]} {gid} 1"),
     ):
         try:
             Path(f"/proc/self/{name}").write_text(text, encoding="ascii")

@@ -34,6 +34,7 @@ _QUEUE = 10_000  # packets; Linux drops silently what a slow reader leaves in a 
 _LOOPBACK_INDEX = 1  # Linux: include/net/flow.h, in every network namespace
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _IFA_F_NODAD = 0x02
+_LED, _LOCAL = 77, 255  # routing tables; the latter is RT_TABLE_LOCAL
 _SIOCETHTOOL = 0x8946
 _OFFLOADS = {"tso": 0x1F, "gso": 0x24, "gro": 0x2C, "tx checksum": 0x17}  # ETHTOOL_S...
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
@@ -129,6 +130,34 @@ def bring_up(host: Network, addresses: tuple[str, ...]) -> None:
                 _await_reachable(address)
         except OSError as error:
             raise _refused(STEP_ADDRESSES, error) from error
+
+
+def lead_through_tun() -> int:
+    """Has what goes from this network to its own loopback (IPv4) pass a TUN device: its descriptor.
+
+    What is made here is looked up in a table of our own, before the kernel's table of what is
+    local; what comes out of the device, in that one. Raises Refused.
+    """
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", WIRE.encode(), _IFF_TUN | _IFF_NO_PI))
+    except OSError as error:
+        raise _refused(STEP_WIRE, error, "TUN: ") from error
+    try:
+        with contextlib.suppress(OSError):  # a kernel without IPv6
+            write_sysctl("net/ipv6/conf/all/disable_ipv6", "1")  # ::1 would not pass it
+        for name in ("route_localnet", "accept_local"):
+            write_sysctl(f"net/ipv4/conf/{WIRE}/{name}", "1")
+        with _routes() as links:
+            wire = socket.if_nametoindex(WIRE)
+            links.link("set", index=wire, mtu=MTU, txqlen=_QUEUE, state="up")
+            links.route("add", dst="127.0.0.0/8", oif=wire, prefsrc="127.0.0.1", table=_LED)
+            links.rule("add", priority=1, iifname="lo", dst="127.0.0.0/8", table=_LED)
+            links.rule("add", priority=2, table=_LOCAL)
+            links.rule("del", priority=0, table=_LOCAL)
+    except OSError as error:
+        raise _refused(STEP_ADDRESSES, error) from error
+    return fd
 
 
 def _await_reachable(address: str) -> None:

@@ -59,7 +59,7 @@ class Namespaces(HostPair):
         started = _start({"mode": "namespaces", "wire": wire, "addresses": addresses})
         lab = cls(started, emit, patience_s)
         try:
-            ports = _ports(started.answer)
+            ports = ports_of(started.answer)
             lab._hosts = tuple(
                 Host(lab._switchboard, name, Addresses(*both, ipv6=ip == 6), port)
                 for name, both, port in zip(_NAMES, addresses, ports, strict=True)
@@ -101,7 +101,8 @@ def _start(config: dict[str, object]) -> Started:
     return started
 
 
-def _ports(answer: Message) -> tuple[Port, ...]:
+def ports_of(answer: Message) -> tuple[Port, ...]:
+    """The wire's two ends, from whoever made it."""
     ready = answer.body["ready"]
     if ready["wire"] == "tun":
         return tuple(TunPort(fd) for fd in answer.fds)

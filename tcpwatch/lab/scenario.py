@@ -49,7 +49,8 @@ _ROLE = re.compile(r"(every )?(client|server)|(client|server) [1-9]\d*")
 class Scenario:
     """One scenario as its file declares it. ``expect`` maps an end's role to its pattern.
 
-    ``slow`` says why it takes more than some 5 s; most do not.
+    ``slow`` says why it takes more than some 5 s; most do not. ``chance`` names what it measures,
+    and which of its calls fail, as chance will have it: nothing to compare two runs by.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Scenario:
     needs: tuple[str, ...]
     path: Path
     slow: str = ""
+    chance: tuple[str, ...] = ()
 
     def load(self) -> Play:
         """Runs the file and gives its ``play``. Raises TcpwatchError with the file and line."""
@@ -207,6 +209,7 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
     expect: dict[str, str] = {}
     needs: tuple[str, ...] = ()
     slow = ""
+    chance: tuple[str, ...] = ()
     for name, node in _constants(tree):
         try:
             value = ast.literal_eval(node)
@@ -215,9 +218,11 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
         if name == "EXPECT":
             expect = _expectations(path, node, value)
         elif name == "NEEDS":
-            needs = _needs(path, node, value)
+            needs = _names(path, node, value, name)
         elif name == "SLOW":
             slow = _slow(path, node, value)
+        elif name == "CHANCE":
+            chance = _names(path, node, value, name)
     if not needs and _uses_namespaces(tree):
         needs = ("namespaces",)
     return Scenario(
@@ -229,6 +234,7 @@ def _declared(path: Path, tree: ast.Module) -> Scenario:
         needs,
         path.resolve(),
         slow,
+        chance,
     )
 
 
@@ -238,7 +244,7 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
         if (
             isinstance(node, ast.Assign | ast.AnnAssign)
             and isinstance(target, ast.Name)
-            and target.id in ("EXPECT", "NEEDS", "SLOW")
+            and target.id in ("EXPECT", "NEEDS", "SLOW", "CHANCE")
             and node.value is not None
         ):
             yield target.id, node.value
@@ -261,10 +267,10 @@ def _expectations(path: Path, node: ast.expr, value: object) -> dict[str, str]:
     return value
 
 
-def _needs(path: Path, node: ast.expr, value: object) -> tuple[str, ...]:
+def _names(path: Path, node: ast.expr, value: object, constant: str) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
-        raise _unusable(path, node.lineno, "NEEDS must be a name or a list of names")
+        raise _unusable(path, node.lineno, f"{constant} must be a name or a list of names")
     return tuple(names)
 
 

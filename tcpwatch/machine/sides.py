@@ -89,6 +89,7 @@ class SideTrack:
     resets: list[int] = field(default_factory=list)  # what it answered to those
     underway: list[Underway] = field(default_factory=list)  # to it, in the order they were seen
     spoke_ns: int = 0  # when it last sent anything
+    on_wire: bool = True  # what stays within its host passes no wire, but for a loopback's capture
     at_home: bool = False  # it is known what arrives there, so all that it sends is seen as well
 
     @property
@@ -184,7 +185,7 @@ class SideTrack:
 
     def able(self, attending: frozenset[str]) -> frozenset[str]:
         """Which of the witnesses can see it at all: what stays within a host passes no wire."""
-        return attending - {WIRE} if self.is_local else attending
+        return attending if self.on_wire else attending - {WIRE}
 
     @property
     def is_local(self) -> bool:
@@ -192,7 +193,7 @@ class SideTrack:
         return self.four_tuple.local.ip == self.four_tuple.remote.ip
 
     def _blind_spot(self, index: int, witness: str, end_ns: int) -> str | None:
-        if witness == WIRE and self.is_local:
+        if witness == WIRE and not self.on_wire:
             return LOCAL
         return blind_spot(self.history, index, witness, end_ns)
 

@@ -55,6 +55,7 @@ class Tracker:
 
     ``roles`` maps an IP address, or ADDRESS:PORT, to the role of the end there; without it the
     roles are active and passive. ``attending`` are the witnesses that are there to see.
+    ``loopback``: the wire sees also what stays within its host.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Tracker:
         roles: Mapping[str, str] | None = None,
         attending: Iterable[str],
         newborn_only: bool = False,
+        loopback: bool = False,
     ) -> None:
+        self._loopback = loopback
         self._roles = dict(roles or {})
         self._attending = frozenset(attending)
         self._events: list[Event] = []
@@ -352,6 +355,7 @@ class Tracker:
             self._roles,
             t_ns,
             beginnings or (InferredEndpoint(), InferredEndpoint()),
+            loopback=self._loopback,
         )
         self._connections.append(connection)
         self._by_tuple[opener] = self._by_tuple[opener.flipped] = connection

@@ -68,14 +68,20 @@ class ConnectionTrack:
         roles: Mapping[str, str],
         t_ns: int,
         beginnings: tuple[InferredEndpoint, InferredEndpoint],
+        *,
+        loopback: bool = False,
     ) -> ConnectionTrack:
-        """``beginnings`` are what is known of the opener and of its peer before the first event."""
+        """``beginnings`` are what is known of the opener and of its peer before the first event.
+
+        ``loopback`` as in `Tracker`.
+        """
         sides = tuple(
             SideTrack(
                 _role(roles, end.local, default),
                 end,
                 inferred,
                 History.begin(inferred.states, t_ns),
+                on_wire=loopback or end.local.ip != end.remote.ip,
             )
             for end, default, inferred in zip(
                 (opener, opener.flipped), ("active", "passive"), beginnings, strict=True

@@ -13,6 +13,8 @@ from tcpwatch.tcp.state import TcpState
 SLACK_NS = 10_000_000
 """How far two witnesses' clocks of one step may lie apart: a preempted thread stamps late."""
 
+_INTERVAL_NS = 1_000_000  # between two looks at the table, at least
+
 COOKIE = "a SYN cookie leaves no request socket"
 TOO_SHORT = "shorter than its polling interval"
 NO_SEGMENT = "no segment shows it"
@@ -95,14 +97,14 @@ def _table_blind_spot(history: History, index: int, end_ns: int) -> str | None:
     for witness, since_ns in step.missed_since:
         if witness == TABLE and since_ns - step.t_ns <= SLACK_NS:
             return TOO_SHORT
+    following = history.steps[index + 1].t_ns if index + 1 < len(history.steps) else end_ns
     if step.states == {TcpState.SYN_RECEIVED} and history.steps[index - 1].states <= _UNOPENED:
-        return COOKIE
+        return TOO_SHORT if following - step.t_ns < _INTERVAL_NS else COOKIE
     if index > history.cursor(TABLE):
         if end_ns - step.t_ns <= SLACK_NS:
             return "observation ended before its next poll"
         if history.cursor(TABLE) < 0 and history.last.states <= {TcpState.CLOSED, TcpState.LISTEN}:
             return TOO_SHORT
-        following = history.steps[index + 1].t_ns if index + 1 < len(history.steps) else end_ns
         if following - step.t_ns <= SLACK_NS:
             return TOO_SHORT
     return None

@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from tcpwatch.model.events import SegmentSeen, UserCall
 from tcpwatch.model.identity import SocketAddress
-from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord
+from tcpwatch.model.timeline import Happening, Judged, RunRecord
 from tcpwatch.views.canvas import Canvas, Span, width_of, words, wrap
 from tcpwatch.views.lanes import Lanes, Mark
 from tcpwatch.views.layout import Layout, Line
@@ -108,7 +108,7 @@ class Ladder:
 
     def begin(self, record: RunRecord) -> None:
         """Prints the claim and the lab; the column heads follow with the first moment."""
-        if record.lab.get("kind") == CAPTURE:
+        if not record.roles:  # nobody gave any: a capture, or programs of anybody's
             self._roles = ["active", "passive"]
         for ip, role in record.roles.items():
             side = side_of(role)

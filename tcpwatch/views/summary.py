@@ -33,7 +33,13 @@ _NOTHING: Word = (Span(""),)  # sets what follows one blank further off
 Lines = list[list[Span]]
 
 VERDICT_STYLES = {Verdict.PASS: GOOD, Verdict.FAIL: BAD, Verdict.INCONCLUSIVE: WARN}
-_KINDS = {"namespace": "namespaces"}
+_KINDS = {
+    "namespace": "namespaces",
+    "private": "a network of its own",
+    "wired": "a network of its own, a wire for its loopback",
+    "pair": "two hosts and a wire",
+    "shared": "this machine's network, with other programs' connections",
+}
 _NUMBERS = ("no", "one", "two", "three")
 _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of their own
 
@@ -98,12 +104,18 @@ def path_lines(judged: Judged, width: int, wording: Wording) -> Lines:
                 lines += explanation_lines(expectation, wording, width)
         if judged.record.lab.get("kind") == CAPTURE:
             lines += account_lines(connection, judged, width, wording)
-    for index, expectation in enumerate(judged.expectations):
-        if index not in told:
-            who = (Span(wording.safe(expectation.endpoint), BOLD), Span(" "))
-            pattern = words(wording.safe(expectation.pattern))
-            lines += wrap([who, *pattern, *_met(expectation)], width, 8)
-            lines += explanation_lines(expectation, wording, width)
+    others = [one for index, one in enumerate(judged.expectations) if index not in told]
+    return [*lines, *expectation_lines(others, width, wording)]
+
+
+def expectation_lines(expectations: Iterable[Expectation], width: int, wording: Wording) -> Lines:
+    """Each with whom it is of, where no path stands beside it."""
+    lines: Lines = []
+    for expectation in expectations:
+        who = (Span(wording.safe(expectation.endpoint), BOLD), Span(" "))
+        pattern = words(wording.safe(expectation.pattern))
+        lines += wrap([who, *pattern, *_met(expectation)], width, 8)
+        lines += explanation_lines(expectation, wording, width)
     return lines
 
 
