@@ -122,6 +122,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.tui:
+        return _run_on_screen(arguments)
     if not _plays_side_by_side(arguments):
         from tcpwatch.prestart import prepare
 
@@ -132,6 +134,27 @@ def _run(arguments: argparse.Namespace) -> int:
     return run_scenarios(arguments.scenario, _settings(arguments))
 
 
+def _run_on_screen(arguments: argparse.Namespace) -> int:
+    _must_be_a_terminal()
+    from tcpwatch.prestart import prepare
+
+    prepare()
+    with _undisturbed():
+        from tcpwatch.tui.showing import run_on_screen
+
+    return run_on_screen(arguments.scenario, _settings(arguments))
+
+
+def _must_be_a_terminal() -> None:
+    # Textual reads the one and writes to the last; the first says whether anybody looks.
+    if not all(map(_on_a_terminal, (sys.stdout, sys.stdin, sys.stderr))):
+        raise TcpwatchError(
+            "--tui needs a terminal, and there is none here",
+            "leave it out: text, --json and --jsonl need none",
+            ExitCode.USAGE,
+        )
+
+
 def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
     """Whether other processes will play, which prepare their own labs."""
     several = arguments.all or arguments.topic is not None
@@ -140,6 +163,12 @@ def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
+    if arguments.tui:
+        _must_be_a_terminal()
+        with _undisturbed():
+            from tcpwatch.tui.showing import replay_on_screen
+
+        return replay_on_screen(arguments.file, _settings(arguments))
     with _undisturbed():
         from tcpwatch.running import replay_recordings
 
@@ -235,6 +264,9 @@ def _parser() -> argparse.ArgumentParser:
         "scenario", nargs="*", metavar="NAME|FILE", help="a name from `tcpwatch list`, or your file"
     )
     run.set_defaults(command=_run)
+    run.add_argument(
+        "--tui", action="store_true", help="on a screen: both ends' figures, the wire between"
+    )
     _add_choice(run)
     _add_lab(run)
     _add_output(run)
@@ -252,6 +284,9 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="+", metavar="FILE", help="a capture or a recording, or - for stdin"
     )
     replay.set_defaults(command=_replay)
+    replay.add_argument(
+        "--tui", action="store_true", help="on a screen: walk back and forth through it"
+    )
     way = replay.add_mutually_exclusive_group()
     way.add_argument(
         "--summary",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario
@@ -23,7 +23,7 @@ from tcpwatch.model.events import SegmentSeen
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
-from tcpwatch.session import Session, Sink
+from tcpwatch.session import Attendant, Session, Sink
 from tcpwatch.staging import Options
 from tcpwatch.views import json as json_view
 from tcpwatch.views.canvas import shortened
@@ -80,6 +80,10 @@ class _Planned:
     run: Run | None = None
 
 
+class Screen(Sink, Attendant, Protocol):
+    """A screen: it is told everything."""
+
+
 class Outputs:
     """All outputs of one command. ``planned`` runs are known by their index.
 
@@ -128,13 +132,19 @@ class Outputs:
         """Progress: that one is being played."""
         self._progress.begin(index, scenario.name)
 
-    def play(self, index: int, scenario: Scenario, stop: threading.Event) -> None:
-        """One run, shown as it happens. Raises as `Session.run`."""
+    def play(
+        self,
+        index: int,
+        scenario: Scenario,
+        stop: threading.Event,
+        screen: Screen | None = None,
+    ) -> None:
+        """One run, shown as it happens, also by a ``screen``. Raises as `Session.run`."""
         held = io.StringIO()
         keeper = _Keeper()
         try:
-            sinks = [keeper, *self._sinks(held)]
-            Session(scenario, self._settings.options, sinks, stop).run()
+            sinks = [keeper, *self._sinks(held), *([screen] if screen else [])]
+            Session(scenario, self._settings.options, sinks, stop, screen).run()
         finally:
             if keeper.judged is not None:
                 self._ended(index, keeper.judged, held.getvalue())

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 from textual.events import Click, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -18,7 +19,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tcpwatch.tui.themes import inks_of
-from tcpwatch.views.canvas import Span, width_of
+from tcpwatch.views.canvas import Span, visible, width_of
 
 Lines = Sequence[Sequence[Span]]
 
@@ -50,12 +51,20 @@ class Pane(ScrollView, can_focus=True):
 
     def __init__(self, title: str = "", *, id: str | None = None, classes: str = "") -> None:  # noqa: A002 - Textual's name for it
         super().__init__(id=id, classes=classes or None)
-        self.border_title = title
+        self._title = ""
+        if title:
+            self.entitle(title)
         self._lines: tuple[tuple[Span, ...], ...] = ()
         self._marked: int | None = None
         self._room = Size(0, 0)
 
     # ------------------------------------------------------------------ what it shows
+
+    def entitle(self, title: str) -> None:
+        """The words in its upper border: shown as they are, whatever brackets they have."""
+        if title != self._title:
+            self._title = title
+            self.border_title = Text(visible(title))
 
     def show(self, lines: Lines, *, marked: int | None = None, follow: bool = False) -> None:
         """Shows these lines; redraws those that differ from what is shown.

@@ -158,11 +158,14 @@ def tell(marks: StateMap, columns: int) -> tuple[Span, ...]:
         return (Span(states or "not seen yet", DIM),)
     before, after = marks.last
     room = columns - len(before.value) - len(after.value) - 5
+    cause = marks.cause
+    if len(cause) > room:
+        cause = cause.removesuffix(" received")
     spans = [
         Span(before.value, state_style(before)),
         Span(" > ", DIM),
         Span(after.value, state_style(after, bold=True)),
     ]
-    if marks.cause and room > 3:
-        spans += [Span("  "), Span(shortened(marks.cause, room), BOLD)]
+    if cause and room > 1:
+        spans += [Span("  "), Span(shortened(cause, room), BOLD)]
     return tuple(spans)
