@@ -26,6 +26,13 @@ _EXIT_CODES = """\
 exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
 3 could not observe (INCONCLUSIVE); 130 interrupted"""
 
+_FILTERS = """\
+FILTER is a list of terms, all of which must hold; quote it where the shell would take part:
+  state:close-wait  state:fin-*  'age>5s'  port:443  sport:8080  dport:80,443
+  ip:10.0.0.0/8  process:nginx*  pid:123  user:www-data  'recvq>10k'  was:syn-received
+  not state:listen  (port:80 or port:443)  path:'... > CLOSE-WAIT[>5s]'
+a bare word is searched for in states, addresses, ports, processes and users"""
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """How an output refuses what is written to it once it is open."""
 
@@ -162,6 +169,27 @@ def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
     return bool(many and arguments.jobs != 1)
 
 
+def _watch(arguments: argparse.Namespace) -> int:
+    with _undisturbed():
+        from tcpwatch.watched import WatchSettings, watch_without_screen
+        from tcpwatch.watching import WatchOptions
+
+    on_terminal = _on_a_terminal(sys.stdout)
+    settings = WatchSettings(
+        filter=tuple(arguments.filter),
+        options=WatchOptions(arguments.without, arguments.sampler),
+        jsonl=arguments.jsonl,
+        once=arguments.once,
+        duration_s=arguments.duration,
+        count=arguments.count,
+        quiet=arguments.quiet,
+        width=_width() if on_terminal else None,
+        colour=_colourful(),
+        ascii_only=_only_ascii(),
+    )
+    return watch_without_screen(settings)
+
+
 def _replay(arguments: argparse.Namespace) -> int:
     if arguments.tui:
         _must_be_a_terminal()
@@ -271,6 +299,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_lab(run)
     _add_output(run)
 
+    _add_watch(commands)
+
     replay = commands.add_parser(
         "replay",
         help="show a capture, or a recording (--jsonl) again",
@@ -327,6 +357,46 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="each witness: available here, or why not")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _add_watch(commands: argparse._SubParsersAction[_Parser]) -> None:
+    watch = commands.add_parser(
+        "watch",
+        help="the TCP connections of this host, live",
+        description="Shows all TCP sockets of this host (of this network namespace) as their\n"
+        "states move: on a terminal as a screen, else as a log, a line for each move.",
+        epilog=f"{_FILTERS}\n\nexit status: 0 it ended by --once, --duration, --count or q;\n"
+        "2 wrong usage; 3 nobody here can see; 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    watch.add_argument("filter", nargs="*", metavar="FILTER", help="only these sockets, see below")
+    shape = watch.add_argument_group("what is shown").add_mutually_exclusive_group()
+    shape.add_argument("--text", action="store_true", help="a log also on a terminal")
+    shape.add_argument("--once", action="store_true", help="the table as it is now, like ss")
+    ending = watch.add_argument_group("when it ends (else by ctrl-C)")
+    ending.add_argument("--duration", type=_seconds, metavar="S", help="after so many seconds")
+    ending.add_argument("--count", type=_positive, metavar="N", help="after so many moves")
+    group = watch.add_argument_group("witnesses and output")
+    group.add_argument(
+        "--sampler",
+        choices=("sockdiag", "psutil"),
+        default="",
+        help="what reads the socket table (default: sockdiag where there is netlink)",
+    )
+    group.add_argument(
+        "--without", type=_kernel, default=frozenset(), metavar="kernel", help="do without it"
+    )
+    group.add_argument(
+        "--jsonl", metavar="FILE", help="the recording: every event, for `replay` (FILE may be -)"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="no log: only the recording")
+    watch.set_defaults(command=_watch)
+
+
+def _kernel(text: str) -> frozenset[str]:
+    if text != "kernel":
+        raise argparse.ArgumentTypeError(f"{text!r}: only the kernel can be left out")
+    return frozenset({text})
 
 
 def _add_choice(run: argparse.ArgumentParser) -> None:

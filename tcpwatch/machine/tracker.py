@@ -55,8 +55,9 @@ class Tracker:
     """Takes events in order of time; gives what each brought, and the timeline at any moment.
 
     ``roles`` maps an IP address, or ADDRESS:PORT, to the role of the end there; without it the
-    roles are active and passive. ``attending`` are the witnesses that are there to see. ``of_host``:
-    connections may have been there before anybody looked, which a ``since_ns`` below 0 says.
+    roles are active and passive. ``attending`` are the witnesses that are there to see.
+    ``of_host``: connections may have been there before anybody looked, as a ``since_ns`` below 0
+    says.
     """
 
     def __init__(

@@ -120,6 +120,13 @@ class KernelSource:
             if ended:
                 return
 
+    def names(self) -> dict[int, str]:
+        """What the tracer remembers of processes, also of some that have ended: pid to name."""
+        with contextlib.suppress(TcpwatchError, ValueError):
+            lines = self._tracefs.read("saved_cmdlines").splitlines()
+            return {int(pid): name for pid, _, name in (line.partition(" ") for line in lines)}
+        return {}
+
     def watermark(self) -> int:
         """Nothing from before this time is still to come; it lags by about the interval."""
         return self._mark
