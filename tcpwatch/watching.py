@@ -7,8 +7,6 @@ others read under `lock`. Must not know how anything is shown.
 
 from __future__ import annotations
 
-import os
-import platform
 import socket
 import threading
 import time
@@ -19,18 +17,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tcpwatch.errors import TcpwatchError
-from tcpwatch.machine.population import HostMove, HostSocket, Population
+from tcpwatch.machine.population import HostMove, HostSocket
 from tcpwatch.model.events import KERNEL, TABLE, Event, Gap, SocketSampled, StateReported, Vantage
-from tcpwatch.model.host import SocketFacts
 from tcpwatch.model.identity import FourTuple
-from tcpwatch.model.timeline import Belief, RunRecord
 from tcpwatch.model.witness import Availability, Observation
 from tcpwatch.sources import kernel, psutil_table, sockdiag
 from tcpwatch.sources.hosttable import HostTable, Sighting
 from tcpwatch.sources.ownnamespace import OwnNamespace
 from tcpwatch.sources.sockinfo import SocketInfo, look_up
 from tcpwatch.tcp.state import TcpState
-from tcpwatch.watching_owners import Owners, user_name
+from tcpwatch.watching_host import Host
 
 TICK_S = 0.1
 """How often what moves is looked at."""
@@ -39,11 +35,7 @@ _KERNEL_NS = 50_000_000  # how often the kernel's buffers are emptied
 _WHOLE_S = {True: 2.0, False: 1.0}  # between two looks at all, with the kernel's word and without
 _SHARE = 0.02  # of a core that the looks at all of the table may take
 _DOUBTS = 200  # sockets asked for by name in a tick
-_TIME_WAIT_MS = 60_000  # Linux: TCP_TIMEWAIT_LEN (tcp.h)
-_TREND = 120
-_MOVES = 2_000
 _BY_KERNEL, _BY_TABLE = Vantage(KERNEL), Vantage(TABLE)
-_TIMERS = ("", "retransmission", "keepalive", "TIME-WAIT", "zero window probe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,106 +55,83 @@ class _Look(NamedTuple):
     whole: bool = False
 
 
-class Watch:
+class Watch(Host):
     """A host, watched. Raises TcpwatchError where nobody can see anything. `close` it."""
 
-    def __init__(
-        self, options: WatchOptions, *, clock: Callable[[], int] = time.monotonic_ns
-    ) -> None:
-        self.lock = threading.RLock()
-        self.witnesses: list[Availability] = []
-        self.moves: deque[HostMove] = deque(maxlen=_MOVES)
-        self.trend: deque[dict[TcpState, int]] = deque(maxlen=_TREND)
-        """How many sockets were certainly in which state, each second."""
-        self.rates: deque[int] = deque(maxlen=_TREND)
-        """How many moves there were, each second."""
+    def __init__(self, options: WatchOptions) -> None:
         self.record: Callable[[Event], None] | None = None
         """Is told each event, once the population has it."""
-        self.lost = 0
-        self.faults: list[str] = []
-        self.began_unix_ns = time.time_ns()
-        self._clock = clock
-        self._t0_ns = clock()
         self._events = 0
         self._stop = threading.Event()
         self._heard: deque[Observation] = deque()
         self._pending: deque[_Look] = deque()
         self._unconfirmed: list[HostSocket] = []
         self._looked = False
-        self.whole_every_s = 0.0
-        self.owners = Owners()
         self._kernel: kernel.KernelSource | None = None
         self._diag: socket.socket | None = None
         self._asking: socket.socket | None = None
+        self._since_ns = -1  # when the look before began: there was none
+        self._moving_since_ns = -1
+        self._next_look_s = 0.0
         self._stack = ExitStack()
+        self._faults: list[str] = []
         try:
-            self._open(options)
+            witnesses, table = self._open(options)
+            super().__init__(witnesses, table, tells_queues=self._diag is not None)
         except BaseException:
             self.close()
             raise
-        attending = [one.name for one in self.witnesses if one.available]
-        self.population = Population(attending)
-        self._since_ns = -1  # when the look before began: there was none
-        self._moving_since_ns = -1
-        self._next_look_s = self._next_second_s = 0.0
-        self._moved = 0
+        self.faults = self._faults
 
     # ------------------------------------------------------------------ opening, closing
 
-    def _open(self, options: WatchOptions) -> None:
+    def _open(self, options: WatchOptions) -> tuple[list[Availability], HostTable]:
         self._namespace = OwnNamespace()
         if KERNEL in options.without:
-            self.witnesses.append(_left_out(KERNEL, kernel.BLIND_SPOTS))
+            told = Availability(KERNEL, False, "left out by --without", "", kernel.BLIND_SPOTS)
         else:
-            self._open_kernel()
-        if TABLE in options.without:
-            raise TcpwatchError(
-                "what a host's sockets are, only its table can tell", "leave the table in"
-            )
-        self._open_table(options.sampler)
+            told = self._open_kernel()
+        looked_at, table = self._open_table(options.sampler)
+        return [told, looked_at], table
 
-    def _open_kernel(self) -> None:
+    def _open_kernel(self) -> Availability:
         try:
             source = kernel.KernelSource(self._namespace.has, interval_ns=_KERNEL_NS)
         except TcpwatchError as error:
-            self.witnesses.append(
-                Availability(KERNEL, False, error.message, error.remedy, kernel.BLIND_SPOTS)
-            )
-            return
+            return Availability(KERNEL, False, error.message, error.remedy, kernel.BLIND_SPOTS)
         self._kernel = source
         listening = threading.Thread(target=self._listen, args=(source,), daemon=True)
         self._stack.callback(listening.join, 2.0)
         self._stack.callback(source.close)
         listening.start()
-        self.witnesses.append(Availability(KERNEL, True, "each move", "", kernel.BLIND_SPOTS))
+        return Availability(KERNEL, True, "each move", "", kernel.BLIND_SPOTS)
 
-    def _open_table(self, sampler: str) -> None:
-        refused: TcpwatchError | None = None
+    def _open_table(self, sampler: str) -> tuple[Availability, HostTable]:
+        detail = "psutil"
         if sampler != "psutil":
             try:
                 self._diag = self._stack.enter_context(sockdiag.open_socket())
                 moving = sockdiag.sampler(self._diag, sockdiag.TRANSIENT_STATES)
                 moving()
                 self._asking = self._stack.enter_context(sockdiag.open_socket())
-                self.table = HostTable(sockdiag.sampler(self._diag), moving)
+                table = HostTable(sockdiag.sampler(self._diag), moving)
+                return Availability(TABLE, True, "sock_diag", "", sockdiag.BLIND_SPOTS), table
             except TcpwatchError as error:
-                refused, self._diag = error, None
+                self._diag = self._asking = None
                 if sampler:
                     raise
-        if self._diag is None:
-            self.table = HostTable(psutil_table.sampler())
-        detail = (
-            f"psutil, {refused.message}" if refused else "sock_diag" if self._diag else "psutil"
+                detail = f"psutil, for {error.message}"
+        return (
+            Availability(TABLE, True, detail, "", psutil_table.BLIND_SPOTS),
+            HostTable(psutil_table.sampler()),
         )
-        spots = sockdiag.BLIND_SPOTS if self._diag else psutil_table.BLIND_SPOTS
-        self.witnesses.append(Availability(TABLE, True, detail, "", spots))
 
     def _listen(self, source: kernel.KernelSource) -> None:
         try:
             for observation in source.observations():
                 self._heard.append(observation)
         except Exception as error:  # noqa: BLE001 - told as a fault; the table goes on
-            self.faults.append(f"the kernel witness broke: {type(error).__name__}: {error}")
+            self._faults.append(f"the kernel witness broke: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Ends the watching, and releases all that was opened. Idempotent."""
@@ -181,17 +150,6 @@ class Watch:
         """Waits so long, or until it is stopped; whether it was."""
         return self._stop.wait(seconds)
 
-    # ------------------------------------------------------------------ time
-
-    @property
-    def now_ns(self) -> int:
-        """Nanoseconds since the watching began."""
-        return self._clock() - self._t0_ns
-
-    def unix_ns(self, t_ns: int) -> int:
-        """The wall clock's time of a moment of the watching."""
-        return self.began_unix_ns + t_ns
-
     # ------------------------------------------------------------------ what is due
 
     def step(self) -> list[HostMove]:
@@ -204,9 +162,7 @@ class Watch:
         with self.lock:
             moves = self._follow(mark_ns)
             self._settle()
-            self.moves.extend(moves)
-            self._moved += len(moves)
-            self._every_second()
+            self.note(moves)
         if self.owners.nameless and self._kernel is not None:
             self.owners.named(self._kernel.names())
         self.owners.search()
@@ -334,93 +290,3 @@ class Watch:
             ident = sockdiag.row_id((local.ip, local.port), (remote.ip, remote.port), family)
         with self.lock:
             return look_up(self._asking, family, ident, info=info)
-
-    def _every_second(self) -> None:
-        now_s = time.monotonic()
-        if now_s < self._next_second_s:
-            return
-        self._next_second_s = now_s + 1.0
-        self.trend.append(self.counts())
-        self.rates.append(self._moved)
-        self._moved = 0
-
-    # ------------------------------------------------------------------ what is known
-
-    def counts(self) -> dict[TcpState, int]:
-        """How many sockets are certainly in which state."""
-        return {
-            state: count
-            for states, count in self.population.counts.items()
-            if len(states) == 1
-            for state in states
-        }
-
-    def row(self, sock: HostSocket) -> sockdiag.Row | None:
-        """That socket as the table has it, if it has it."""
-        return None if sock.row is None else self.table.rows.get(sock.row)
-
-    @property
-    def tells_queues(self) -> bool:
-        """Whether the table has inodes, queues and users: psutil's has not."""
-        return self._diag is not None
-
-    def facts(self, sock: HostSocket) -> SocketFacts:
-        """What is known of that socket now."""
-        row = self.row(sock)
-        holders, holding = self.owners.of(sock, row)
-        told = row is not None and self.tells_queues
-        return SocketFacts(
-            sock.number,
-            sock.local,
-            sock.remote,
-            Belief(sock.states),
-            *self.age(sock),
-            holders=holders,
-            holding=holding,
-            receive_queue=row.receive_queue if row is not None and told else None,
-            send_queue=row.send_queue if row is not None and told else None,
-            inode=row.inode if row is not None else sock.inode,
-            user=user_name(row.uid) if row is not None and told and row.inode else "",
-            timer=_TIMERS[row.timer] if row is not None and row.timer < len(_TIMERS) else "",
-            retransmits=max(sock.retransmits, row.retransmissions if row is not None else 0),
-            ended=sock.ended_ns is not None,
-        )
-
-    def age(self, sock: HostSocket) -> tuple[int, bool]:
-        """How long it has been in its state, and whether that is only the least."""
-        if sock.age_is_least:
-            row = self.row(sock)
-            # A TIME-WAIT minisocket's timer tells when it began.
-            if row is not None and row.timer == 3 and row.expires_ms <= _TIME_WAIT_MS:
-                return (_TIME_WAIT_MS - row.expires_ms) * 1_000_000, False
-        return max(self.now_ns - sock.since_ns, 0), sock.age_is_least
-
-    def run_record(self, scenario: str, claim: str) -> RunRecord:
-        """What stands in the head of a recording."""
-        return RunRecord(
-            scenario,
-            claim,
-            {
-                "kind": "host",
-                "privilege": "root" if os.geteuid() == 0 else "user",
-                "kernel": platform.release(),
-                "started_unix_ns": self.began_unix_ns,
-            },
-            tuple(
-                {
-                    "name": one.name,
-                    "available": one.available,
-                    "detail": one.detail,
-                    "lost": self.lost if one.name == KERNEL else 0,
-                    "blind_spots": list(one.blind_spots),
-                }
-                for one in self.witnesses
-            ),
-            {},
-            {},
-            end_ns=self.now_ns,
-        )
-
-
-def _left_out(name: str, blind_spots: tuple[str, ...]) -> Availability:
-    return Availability(name, False, "left out by --without", "", blind_spots)

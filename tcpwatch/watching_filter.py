@@ -14,7 +14,7 @@ from tcpwatch.machine.fields import Value
 from tcpwatch.machine.filtering import FilterError, Node, parse_filter
 from tcpwatch.machine.pattern import PathElement
 from tcpwatch.machine.population import HostMove, HostSocket
-from tcpwatch.watching import Watch
+from tcpwatch.watching_host import Host
 from tcpwatch.watching_owners import user_name
 
 FIELDS = (
@@ -42,8 +42,8 @@ def read_filter_argument(words: Sequence[str]) -> Node:
 class Subject:
     """One socket as a filter sees it, or one move: then both its states count."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._move: HostMove | None = None
         self._socket: HostSocket
 
@@ -91,16 +91,16 @@ class Subject:
                 return self._of_row(field)
 
     def _of_row(self, field: str) -> Sequence[Value]:
-        row = self._watch.row(self._socket)
+        row = self._host.row(self._socket)
         if field in _DEAR:
-            holders, _ = self._watch.owners.of(self._socket, row)
+            holders, _ = self._host.owners.of(self._socket, row)
             if field == "pid":
                 return [holder.pid for holder in holders]
             return [one.name if field == "process" else one.command for one in holders]
         if field == "retransmissions":
             seen = row.retransmissions if row is not None else 0
             return (max(self._socket.retransmits, seen),)
-        if row is None or not self._watch.tells_queues:
+        if row is None or not self._host.tells_queues:
             return ()
         match field:
             case "user":
@@ -114,7 +114,7 @@ class Subject:
 
     def _age_ns(self) -> int:
         if self._move is None:
-            return self._watch.age(self._socket)[0]
+            return self._host.age(self._socket)[0]
         steps, since_ns = self._socket.history.steps, self._move.t_ns
         for step, following in pairwise(steps):
             if following.t_ns == self._move.t_ns and following.states == self._move.after:
@@ -123,7 +123,7 @@ class Subject:
 
     def _path(self) -> tuple[PathElement, ...]:
         steps = self._socket.history.steps
-        now_ns = self._watch.now_ns
+        now_ns = self._host.now_ns
         ends = [*(step.t_ns for step in steps[1:]), now_ns]
         return tuple(
             PathElement(
