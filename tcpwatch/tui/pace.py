@@ -40,7 +40,7 @@ class Pace:
         if self.mode is Mode.STILL:
             return self
         if self.mode is Mode.LIVE:
-            return Pace(Mode.LIVE, end_ns, self.tempo)
+            return Pace(Mode.STILL if over else Mode.LIVE, end_ns, self.tempo)
         t_ns, left = self.t_ns, seconds * self.tempo
         while left > 0:
             at = bisect_right(stops, t_ns)

@@ -136,8 +136,8 @@ def _end(endpoint: Endpoint, t_ns: int, listening: int | None) -> End:
     moved = tuple(one for one in endpoint.transitions if one.t_ns <= t_ns)
     address = str(endpoint.address)
     if not moved:
-        begins_listening = endpoint.initial.certain is _S.LISTEN
-        if begins_listening and listening is not None:
+        # Before its first segment the tracker cannot know; who has seen listen() can.
+        if _S.LISTEN in endpoint.initial.states and listening is not None:
             return End(endpoint.role, address, _listener(), (), listening)
         marks = StateMap(endpoint.initial.states, endpoint.initial.states)
         return End(endpoint.role, address, marks, (), None)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.lab.failures import Unsupported
+from tcpwatch.lab.host import Host
 from tcpwatch.lab.scenario import Scenario, catalogue, find
+from tcpwatch.lab.sockets import SocketTable
+from tcpwatch.lab.wire import Wire
 from tcpwatch.outputs import Outputs, Settings, open_outputs, tracker_of
 from tcpwatch.replaying import read_file
 from tcpwatch.running import signals
@@ -22,15 +26,43 @@ from tcpwatch.staging import Stage
 from tcpwatch.tui.lab import LabScreen
 from tcpwatch.tui.pace import Mode, Pace
 from tcpwatch.tui.reel import Recorder, Reel, reel_of
-from tcpwatch.tui.wire import Gate
+from tcpwatch.tui.stepping import StepScreen
+from tcpwatch.tui.timers import Timer, timers_of
+from tcpwatch.tui.wire import Gate, Waiting
 from tcpwatch.views.wording import escaped
+
+_THINKING_S = 3600.0
+"""How long a play may last that somebody steps through."""
+
+_PATIENT = (
+    ("net.ipv4.tcp_syn_retries", 30),  # else SYN-SENT ends after 2 minutes
+    ("net.ipv4.tcp_synack_retries", 30),  # SYN-RECEIVED after one
+    ("net.ipv4.tcp_retries2", 100),  # whatever awaits its acknowledgement after 15
+    ("net.ipv4.tcp_orphan_retries", 30),  # a closed socket in FIN-WAIT-1, CLOSING, LAST-ACK sooner
+    ("net.ipv4.tcp_fin_timeout", 3600),  # and in FIN-WAIT-2 after one
+)
+"""So that a thinking person does not time out. TIME-WAIT's minute is no sysctl."""
+
+
+def _give_time(host: Host) -> None:
+    for name, value in _PATIENT:
+        # Where a container forbids sysctls, or a kernel has not this one, its own times hold.
+        with suppress(Unsupported):
+            host.sysctl(name, value)
 
 
 class LiveRun(Recorder):
     """A scenario that is played in a thread of its own, beginning with `start`."""
 
-    def __init__(self, scenario: Scenario, outputs: Outputs, stop: threading.Event) -> None:
+    def __init__(
+        self, scenario: Scenario, outputs: Outputs, stop: threading.Event, *, stepped: bool
+    ) -> None:
         super().__init__()
+        self._stepped = stepped
+        self._wire: Wire | None = None
+        self._tables: dict[str, SocketTable] = {}
+        self._looking = threading.Lock()  # a table is not closed while it is being read
+        self._chosen = 0
         self.script: Path | None = scenario.path
         self.plays = True
         self.error: TcpwatchError | None = None
@@ -55,17 +87,58 @@ class LiveRun(Recorder):
             self.error = error
         finally:
             self.plays = False
+            self._forget_tables()
 
     def staged(self, stage: Stage) -> None:
-        """The lab is open."""
+        """The lab is open, and nothing has happened in it."""
+        self._wire = stage.wire
+        if stage.wire is None:
+            return
+        for host in (stage.client, stage.server):
+            if self._stepped:
+                _give_time(host)
+            self._tables[host.name] = host.another_table()
+        if self._stepped:
+            stage.wire.gate.shut()
 
     def detains(self) -> bool:
-        """A run ends by itself."""
-        return False
+        """While its wire is stopped, a run whose play is over stays open: one may still inject."""
+        return self._wire is not None and self._wire.gate.is_shut
+
+    @property
+    def wire(self) -> Wire | None:
+        """None before the lab is open, and where it has no wire."""
+        return self._wire
+
+    def choose(self, place: int) -> None:
+        """Of what is stopped, this one is meant (from 0)."""
+        self._chosen = place
 
     def gate(self) -> Gate | None:
-        """Nothing is stopped."""
-        return None
+        """What is stopped now."""
+        if self._wire is None or not self.plays:
+            return None
+        stopped = self._wire.gate.waiting()
+        chosen = min(self._chosen, max(len(stopped) - 1, 0))
+        waiting = tuple(Waiting(one.n, one.again) for one in stopped)
+        return Gate(waiting, chosen, shut=self._wire.gate.is_shut)
+
+    def timers(self) -> dict[str, tuple[Timer, ...]]:
+        """What each end's kernel is about to do, by role."""
+        found: dict[str, tuple[Timer, ...]] = {}
+        with self._looking:
+            for name, table in self._tables.items() if self.plays else ():
+                try:
+                    found[name] = timers_of(table.entries())
+                except OSError:  # the lab has ended in this moment
+                    continue
+        return found
+
+    def _forget_tables(self) -> None:
+        with self._looking:
+            for table in self._tables.values():
+                table.close()
+            self._tables.clear()
 
     def trouble(self) -> str:
         """What kept it from being played, or stopped it."""
@@ -96,20 +169,24 @@ class Recorded:
         return self._reel.record.problem or ""
 
 
-def run_on_screen(names: Sequence[str], settings: Settings) -> int:
-    """Plays one scenario on a screen; the command's exit status."""
+def run_on_screen(names: Sequence[str], settings: Settings, *, stepped: bool = False) -> int:
+    """Plays one scenario on a screen, or ``stepped`` through; the command's exit status."""
     if len(names) != 1 or settings.every or settings.topic or settings.repeat > 1:
         raise TcpwatchError(
             "--tui shows one scenario", "name one: see `tcpwatch list`", ExitCode.USAGE
         )
     scenario = find(names[0])
     silent = replace(settings, quiet=True, progress=False)
+    if stepped:
+        patience_s = max(settings.options.timeout_s, _THINKING_S)
+        silent = replace(silent, options=replace(settings.options, timeout_s=patience_s))
     with ExitStack() as stack:
         outputs = stack.enter_context(open_outputs(silent))
         stop = stack.enter_context(signals())
-        run = LiveRun(scenario, outputs, stop)
+        run = LiveRun(scenario, outputs, stop, stepped=stepped)
         stack.callback(run.end)
-        screen = LabScreen(run, name=escaped(scenario.name), stop=stop)
+        pace = Pace(Mode.LIVE if stepped else Mode.FILM)
+        screen = StepScreen(run, name=escaped(scenario.name), pace=pace, stop=stop)
         run.start()
         screen.run()
         over = run.reel().judged is not None

@@ -45,7 +45,8 @@ def wire_lines(
     again = {one.n: one.again for one in gate.waiting}
     room = max(lines - 2, 1)
     rows: list[list[list[Span]]] = []
-    for flight in _worth(scene.flights, room):
+    told = [flight for flight in scene.flights if not (gate.shut and _is_counted(flight))]
+    for flight in _worth(told, room):
         n = flight.trace.n
         place = places.get(n)
         rows.append(
@@ -62,6 +63,11 @@ def wire_lines(
         drawn = [line for row in rows for line in (*row, [])]  # room to breathe
     blanks: list[list[Span]] = [[]] * (room - len(drawn))
     return [*drawn, *blanks, [], _count(scene.flights, gate, columns)][:lines]
+
+
+def _is_counted(flight: Flight) -> bool:
+    """Whether the gate took it for one more of what was stopped already, and counted it there."""
+    return flight.trace.retransmission and flight.marks == (Fate.DROPPED,)
 
 
 def _worth(flights: Sequence[Flight], room: int) -> list[Flight]:
@@ -189,6 +195,7 @@ def _count(flights: Sequence[Flight], gate: Gate, columns: int) -> list[Span]:
         said.append(f"{held} held")
     if under_way:
         said.append(f"{under_way} in flight")
-    text = ", ".join(said) or ("nothing on the wire" if flights or gate.shut else "")
+    nothing = "nothing waits: g runs on" if gate.shut else "nothing on the wire"
+    text = ", ".join(said) or (nothing if flights or gate.shut else "")
     style = WARN if held else DIM
     return [Span(" " * max((columns - len(text)) // 2, 0)), Span(shortened(text, columns), style)]

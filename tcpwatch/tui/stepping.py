@@ -1,0 +1,192 @@
+"""The debugger's half of the screen: the wire stops, and keys say what becomes of each segment.
+
+Owns: those keys, which segment is chosen, the kernel's timers above the figures. Must not touch a
+packet: it asks the lab's gate and its wire, which do it in the wire's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from textual.binding import Binding, BindingType
+
+from tcpwatch.errors import TcpwatchError
+from tcpwatch.lab.failures import LabClosed
+from tcpwatch.lab.wire import Wire
+from tcpwatch.tui.lab import LabScreen, Run
+from tcpwatch.tui.pace import Mode, Pace
+from tcpwatch.tui.scene import End
+from tcpwatch.tui.timers import Timer
+
+DELAY_MS = 500.0
+_LOOKS_EVERY_S = 0.25
+_TOGETHER = "deliver the next segment; 1 to 9 choose another, for this and what follows"
+
+
+class SteppedRun(Run, Protocol):
+    """A run whose wire can be worked."""
+
+    @property
+    def wire(self) -> Wire | None:
+        """None before the lab is open, and where it has no wire."""
+
+    def choose(self, place: int) -> None:
+        """Of what is stopped, this one is meant (from 0)."""
+
+    def timers(self) -> dict[str, tuple[Timer, ...]]:
+        """What each end's kernel is about to do, by role."""
+
+
+class StepScreen(LabScreen):
+    """The lab's screen of a live run, with the wire in the person's hand."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,d", "deliver", "deliver", tooltip=_TOGETHER, key_display="⏎", priority=True),
+        Binding("x", "drop", "drop", tooltip="drop the chosen segment"),
+        Binding("u", "duplicate", "dup", tooltip="duplicate the chosen segment", show=False),
+        Binding(
+            "w", "delay", "delay", tooltip="deliver it half a second later, by itself", show=False
+        ),
+        Binding(
+            "o", "reorder", "reorder", tooltip="let the next one pass the chosen one", show=False
+        ),
+        Binding(
+            "r",
+            "rst('client')",
+            "RST",
+            tooltip="inject a RST at the client; R: at the server",
+            show=False,
+        ),
+        Binding(
+            "R",
+            "rst('server')",
+            "RST",
+            tooltip="inject a RST at the client; R: at the server",
+            show=False,
+        ),
+        Binding(
+            "s",
+            "syn('client')",
+            "SYN",
+            tooltip="inject a SYN at the client; S: at the server",
+            show=False,
+        ),
+        Binding(
+            "S",
+            "syn('server')",
+            "SYN",
+            tooltip="inject a SYN at the client; S: at the server",
+            show=False,
+        ),
+        Binding("g", "run_on", "run on", tooltip="let everything go on, and stop no more"),
+        Binding("p", "pause", "stop", tooltip="stop every segment from now on"),
+        *[Binding(str(number), f"choose({number - 1})", "", show=False) for number in range(1, 10)],
+    ]
+
+    def __init__(self, run: SteppedRun, **settings: object) -> None:
+        super().__init__(run, **settings)  # type: ignore[arg-type] # LabScreen's own
+        self._stepped = run
+        self._kernels_timers: dict[str, tuple[Timer, ...]] = {}
+
+    def on_mount(self) -> None:
+        """Looks at the kernel's timers now and then, too."""
+        super().on_mount()
+        self.set_interval(_LOOKS_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        timers = self._stepped.timers()
+        if timers != self._kernels_timers:
+            self._kernels_timers = timers
+            self._draw()
+
+    def extra_state(self) -> object:
+        """The timers stand above the figures."""
+        return tuple(sorted(self._kernels_timers.items()))
+
+    def title_of(self, end: End | None, name: str) -> str:
+        """The end, and what its kernel is about to do."""
+        title = super().title_of(end, name)
+        timers = self._kernels_timers.get(name, ())
+        if not timers or self.pace.mode is Mode.STILL:
+            return title
+        told = f"{'⚠ ' if timers[0].is_soon else ''}{timers[0]}"
+        room = self.query_one(f"#{name}").size.width - 4
+        role = end.role if end else name
+        return next(
+            (text for text in (f"{title} · {told}", f"{role} · {told}") if len(text) <= room), told
+        )
+
+    # ------------------------------------------------------------------ deeds
+
+    def action_choose(self, place: int) -> None:
+        """Of what is stopped, this one is meant."""
+        self._stepped.choose(place)
+        self._draw()
+
+    def action_deliver(self) -> None:
+        """Delivers the chosen segment."""
+        self._to_chosen(lambda wire, n: wire.gate.deliver(n))
+
+    def action_drop(self) -> None:
+        """Drops the chosen segment."""
+        self._to_chosen(lambda wire, n: wire.gate.drop(n))
+
+    def action_duplicate(self) -> None:
+        """Puts a copy behind the chosen segment."""
+        self._to_chosen(lambda wire, n: bool(wire.gate.duplicate(n)))
+
+    def action_delay(self) -> None:
+        """Lets the chosen segment arrive half a second later."""
+        self._to_chosen(lambda wire, n: wire.gate.delay(n, DELAY_MS))
+
+    def action_reorder(self) -> None:
+        """Lets the next one pass the chosen segment."""
+        self._to_chosen(
+            lambda wire, n: wire.gate.reorder(n), "nothing waits behind it that could pass"
+        )
+
+    def action_rst(self, host: str) -> None:
+        """Injects a RST that the host accepts."""
+        self._with_wire(lambda wire: wire.inject_rst(host))
+
+    def action_syn(self, host: str) -> None:
+        """Injects a SYN with the number that the host expects next."""
+        self._with_wire(lambda wire: wire.inject(host, flags="S"))
+
+    def action_run_on(self) -> None:
+        """Opens the gate."""
+        self._with_wire(lambda wire: wire.gate.open())
+
+    def action_pause(self) -> None:
+        """Shuts the gate."""
+        self._with_wire(lambda wire: wire.gate.shut())
+
+    def _to_chosen(self, deed: Callable[[Wire, int], bool], unless: str = "") -> None:
+        gate = self._stepped.gate()
+        if gate is None or not gate.waiting:
+            self.say("nothing waits at the gate")
+            return
+        n = gate.waiting[min(gate.chosen, len(gate.waiting) - 1)].n
+
+        def act(wire: Wire) -> None:
+            if not deed(wire, n) and unless:
+                self.say(unless)
+
+        self._with_wire(act)
+        self._stepped.choose(0)
+
+    def _with_wire(self, deed: Callable[[Wire], object]) -> None:
+        """Acts now: whoever was looking at a moment gone by is back in the present."""
+        wire = self._stepped.wire
+        if wire is None:
+            self.say("there is no wire (yet) to act on")
+            return
+        try:
+            deed(wire)
+        except LabClosed:
+            self.say("the run is over")
+        except TcpwatchError as error:
+            self.say(str(error), failed=True)
+        if self.pace.mode is not Mode.LIVE and self.reel.judged is None:
+            self._go(Pace(Mode.LIVE, self.reel.end_ns, self.pace.tempo))
