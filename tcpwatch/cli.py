@@ -129,7 +129,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.tui:
+    if arguments.tui or arguments.step:
         return _run_on_screen(arguments)
     if not _plays_side_by_side(arguments):
         from tcpwatch.prestart import prepare
@@ -139,27 +139,6 @@ def _run(arguments: argparse.Namespace) -> int:
         from tcpwatch.running import run_scenarios
 
     return run_scenarios(arguments.scenario, _settings(arguments))
-
-
-def _run_on_screen(arguments: argparse.Namespace) -> int:
-    _must_be_a_terminal()
-    from tcpwatch.prestart import prepare
-
-    prepare()
-    with _undisturbed():
-        from tcpwatch.tui.showing import run_on_screen
-
-    return run_on_screen(arguments.scenario, _settings(arguments))
-
-
-def _must_be_a_terminal() -> None:
-    # Textual reads the one and writes to the last; the first says whether anybody looks.
-    if not all(map(_on_a_terminal, (sys.stdout, sys.stdin, sys.stderr))):
-        raise TcpwatchError(
-            "--tui needs a terminal, and there is none here",
-            "leave it out: text, --json and --jsonl need none",
-            ExitCode.USAGE,
-        )
 
 
 def _run_on_screen(arguments: argparse.Namespace) -> int:
@@ -208,16 +187,16 @@ def _watch(arguments: argparse.Namespace) -> int:
         colour=_colourful(),
         ascii_only=_only_ascii(),
     )
+    screen = on_terminal and not (arguments.text or arguments.once or arguments.quiet)
+    if screen and arguments.count is None and arguments.jsonl != "-":
+        with _undisturbed():
+            from tcpwatch.tui.host_showing import watch_on_screen
+
+        return watch_on_screen(settings)
     return watch_without_screen(settings)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    if arguments.tui:
-        _must_be_a_terminal()
-        with _undisturbed():
-            from tcpwatch.tui.showing import replay_on_screen
-
-        return replay_on_screen(arguments.file, _settings(arguments))
     if arguments.tui:
         _must_be_a_terminal()
         with _undisturbed():
@@ -327,9 +306,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a debugger: --tui, and the wire stops for every segment",
     )
-    run.add_argument(
-        "--tui", action="store_true", help="on a screen: both ends' figures, the wire between"
-    )
     _add_choice(run)
     _add_lab(run)
     _add_output(run)
@@ -349,9 +325,6 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="+", metavar="FILE", help="a capture or a recording, or - for stdin"
     )
     replay.set_defaults(command=_replay)
-    replay.add_argument(
-        "--tui", action="store_true", help="on a screen: walk back and forth through it"
-    )
     replay.add_argument(
         "--tui", action="store_true", help="on a screen: walk back and forth through it"
     )

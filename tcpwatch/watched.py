@@ -60,7 +60,7 @@ def watch_without_screen(settings: WatchSettings) -> int:
     """Watches until it is to end. Raises KeyboardInterrupt where somebody ends it."""
     wanted = read_filter_argument(settings.filter)
     with ExitStack() as stack:
-        recording = _open_recording(settings, stack)
+        recording = open_recording(settings, stack)
         watch = Watch(settings.options)
         stack.callback(watch.close)
         if settings.once:
@@ -74,7 +74,8 @@ def watch_without_screen(settings: WatchSettings) -> int:
     return ExitCode.OK
 
 
-def _open_recording(settings: WatchSettings, stack: ExitStack) -> TextIO | None:
+def open_recording(settings: WatchSettings, stack: ExitStack) -> TextIO | None:
+    """Where the recording goes, if there is to be one. Raises TcpwatchError."""
     if settings.jsonl is None or settings.jsonl == "-":
         return sys.stdout if settings.jsonl else None
     try:
@@ -120,7 +121,7 @@ class _Log:
         self._told = 0
         self._began_s = time.monotonic()
         self._log = settings.jsonl != "-" and not settings.quiet
-        self._recorder = _Recorder(watch, wanted, recording) if recording is not None else None
+        self._recorder = Recorder(watch, wanted, recording) if recording is not None else None
 
     def run(self) -> None:
         if self._recorder is not None:
@@ -199,7 +200,7 @@ class _Log:
             sys.stderr.flush()
 
 
-class _Recorder:
+class Recorder:
     """Writes the recording: every event, or those of the sockets that the filter has selected."""
 
     def __init__(self, watch: Watch, wanted: Node, out: TextIO) -> None:
@@ -214,6 +215,7 @@ class _Recorder:
         self._held: dict[FourTuple, list[Event]] = {}
 
     def begin(self) -> None:
+        """The head; from now on each event is written."""
         name, claim = "watch", str(self._wanted) or "every connection of this host"
         self._line(encode_head(self._watch.run_record(name, claim)))
         self._watch.record = self._take
@@ -225,6 +227,7 @@ class _Recorder:
         self.flush()
 
     def flush(self) -> None:
+        """Whoever reads along has all that was told."""
         self._out.flush()
 
     def _take(self, event: Event) -> None:

@@ -55,11 +55,18 @@ def holder(one: Holder, wording: Wording) -> str:
     return f"{wording.safe(one.name) or '?'}[{one.pid}]"
 
 
+def _grouped(named: Sequence[Holder], wording: Wording) -> str:
+    """``nginx[801,812],sshd[1]``: those of one name together."""
+    pids: dict[str, list[str]] = {}
+    for one in named:
+        pids.setdefault(wording.safe(one.name) or "?", []).append(str(one.pid))
+    return ",".join(f"{name}[{','.join(numbers)}]" for name, numbers in pids.items())
+
+
 def holders(facts: SocketFacts, wording: Wording, *, most: int = 2) -> str:
     """Who has to do with it, in brackets where nobody has it open that we can see."""
-    named = [holder(one, wording) for one in facts.holders[:most]]
-    more = len(facts.holders) - len(named)
-    text = ",".join(named) + (f" +{more}" if more > 0 else "")
+    more = len(facts.holders) - most
+    text = _grouped(facts.holders[:most], wording) + (f" +{more}" if more > 0 else "")
     match facts.holding:
         case Holding.LISTENS:
             return f"({text} listens)"
