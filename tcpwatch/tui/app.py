@@ -27,6 +27,19 @@ FRAME_S = 0.1
 """Ten frames a second are the most that any screen draws."""
 
 
+COMMON_KEYS: tuple[Binding, ...] = (
+    Binding("question_mark", "help", "help", key_display="?"),
+    Binding("q", "quit", "quit", tooltip="quit; nothing stays behind"),
+    Binding(
+        "ctrl+c", "stop", "quit", tooltip="quit; nothing stays behind", show=False, priority=True
+    ),
+    Binding("ctrl+s", "save", "save", tooltip="save what there is, and a picture", show=False),
+    Binding("y", "copy", "copy", tooltip="copy the pane that has the focus", show=False),
+    Binding("T", "next_theme", "theme", tooltip="dark, light, colour-blind safe", show=False),
+)
+"""What every screen's keys end with, so that its own stand first in the footer."""
+
+
 class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
     """Base of the screens. A subclass sets ``LEGEND``, ``NAME`` and what `saveable` gives."""
 
@@ -35,14 +48,7 @@ class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
     LEGEND: ClassVar[Legend] = ()
     NAME: ClassVar[str] = "tcpwatch"
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "quit"),
-        Binding("ctrl+c", "stop", "quit", show=False, priority=True),
-        Binding("question_mark", "help", "help", key_display="?"),
-        Binding("ctrl+s", "save", "save", tooltip="save what there is, and a picture", show=False),
-        Binding("y", "copy", "copy", tooltip="copy the pane that has the focus", show=False),
-        Binding("T", "next_theme", "theme", tooltip="dark, light, colour-blind safe", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*COMMON_KEYS]
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +153,7 @@ class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
         return lambda: self.action_save(ending)
 
 
-_TEXTUALS = ("scroll", "page", "focus", "command_palette", "help_quit", "minimize", "copy_text")
+_TEXTUALS = ("scroll", "page_", "focus", "command_palette", "help_quit", "minimize", "copy_text")
 
 
 def _is_own(binding: Binding) -> bool:

@@ -47,7 +47,7 @@ def _time(reel: Reel, scene: Scene, pace: Pace) -> list[Span]:
             tempo = "" if pace.tempo == 1 else f" ×{pace.tempo:g}"
             return [*which, Span(f"▶ slowly{tempo} ", BOLD), Span(now, BOLD)]
         case Mode.STILL:
-            stops = reel.stops(scene.number)
+            stops = reel.stops()
             at = bisect_right(stops, scene.t_ns)
             where = Span(f"  event {at} of {len(stops)}", DIM)
             return [*which, Span("■ ", WARN), Span(now, BOLD), where]

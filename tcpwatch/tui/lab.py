@@ -18,7 +18,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer
 
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
-from tcpwatch.tui.app import BASE_SHEET, FRAME_S, TcpwatchApp
+from tcpwatch.tui.app import BASE_SHEET, COMMON_KEYS, FRAME_S, TcpwatchApp
 from tcpwatch.tui.heading import heading_line
 from tcpwatch.tui.help import Legend
 from tcpwatch.tui.pace import Mode, Pace
@@ -28,7 +28,7 @@ from tcpwatch.tui.reel import Reel, transitions_of
 from tcpwatch.tui.scene import End, Scene, scene_at
 from tcpwatch.tui.statemap import StateFigure
 from tcpwatch.tui.wire import Gate, wire_lines
-from tcpwatch.views.canvas import Span
+from tcpwatch.views.canvas import Span, visible
 from tcpwatch.views.palette import DIM
 from tcpwatch.views.statemap import StateMap
 
@@ -53,7 +53,32 @@ class Run(Protocol):
         """What went wrong with it, in words."""
 
 
-class LabScreen(TcpwatchApp[None]):
+_ONE, _MOVE = "one event back, or on", "the transition before, or after"
+_END, _TEMPO = "the present moment; of a recording, the end", "the film twice as fast, or half"
+
+LAB_KEYS: tuple[Binding, ...] = (
+    Binding("left", "step(-1)", "back", tooltip=_ONE, priority=True),
+    Binding("right", "step(1)", "on", tooltip=_ONE, priority=True),
+    Binding("up", "move(-1)", "transition", tooltip=_MOVE, show=False, priority=True),
+    Binding("down", "move(1)", "transition", tooltip=_MOVE, show=False, priority=True),
+    Binding("space", "film", "play", tooltip="play slowly, or stand", priority=True),
+    Binding("l", "live", "live", tooltip=_END),
+    Binding("end", "live", "end", tooltip=_END, show=False, priority=True),
+    Binding("home", "begin", "begin", tooltip="the beginning", show=False, priority=True),
+    Binding("plus", "tempo(2.0)", "faster", tooltip=_TEMPO, show=False, key_display="+"),
+    Binding("minus", "tempo(0.5)", "slower", tooltip=_TEMPO, show=False, key_display="-"),
+    Binding("v", "page", "page", tooltip="ladder, script, calls, evidence, where all have no room"),
+    Binding(
+        "c",
+        "connection",
+        "connection",
+        tooltip="one connection alone, the next, or whichever does something",
+        show=False,
+    ),
+)
+
+
+class LabScreen(TcpwatchApp[None], inherit_bindings=False):
     """Shows a run, live or recorded. ``pace`` is where it begins."""
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [BASE_SHEET, Path(__file__).with_name("lab.tcss")]
@@ -80,42 +105,7 @@ class LabScreen(TcpwatchApp[None]):
         ("✦", "the wire made this segment: no stack sent it"),
         ("ms", "milliseconds since the run began"),
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "back", tooltip="one event back, or on", priority=True),
-        Binding("right", "step(1)", "on", tooltip="one event back, or on", priority=True),
-        Binding(
-            "up", "move(-1)", "transition", tooltip="the transition before, or after", show=False
-        ),
-        Binding(
-            "down", "move(1)", "transition", tooltip="the transition before, or after", show=False
-        ),
-        Binding("space", "film", "play/stand", tooltip="play slowly, or stand", priority=True),
-        Binding("l", "live", "live", tooltip="the present moment; of a recording, the end"),
-        Binding("home", "begin", "begin", tooltip="the beginning", show=False, priority=True),
-        Binding(
-            "end", "live", "end", tooltip="the present moment; of a recording, the end", show=False
-        ),
-        Binding(
-            "plus,equals_sign",
-            "tempo(2.0)",
-            "faster",
-            tooltip="the film twice as fast, or half",
-            show=False,
-            key_display="+",
-        ),
-        Binding(
-            "minus",
-            "tempo(0.5)",
-            "slower",
-            tooltip="the film twice as fast, or half",
-            show=False,
-            key_display="-",
-        ),
-        Binding(
-            "v", "page", "page", tooltip="ladder, script, calls, evidence, where all have no room"
-        ),
-        Binding("c", "connection", "connection", tooltip="the next connection", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*LAB_KEYS, *COMMON_KEYS]
 
     def __init__(
         self,
@@ -127,6 +117,7 @@ class LabScreen(TcpwatchApp[None]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
+        name = visible(name)
         self.NAME = name  # type: ignore[misc] # of this run
         self.title = name
         self._run = run
@@ -154,7 +145,7 @@ class LabScreen(TcpwatchApp[None]):
                 yield Pane("script", id="script", classes="titled")
                 yield Pane("calls", id="calls", classes="titled")
                 yield Pane("evidence", id="detail", classes="titled")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Looks for news ten times a second."""
@@ -178,7 +169,7 @@ class LabScreen(TcpwatchApp[None]):
         self.reel = self._run.reel()
         now_s = self._clock()
         passed_s, self._seen_s = now_s - self._seen_s, now_s
-        stops = self.reel.stops(self._connection())
+        stops = self.reel.stops(self._number)
         self._pace = self._pace.passed(
             passed_s, stops, self.reel.end_ns, over=self.reel.judged is not None
         )
@@ -189,51 +180,52 @@ class LabScreen(TcpwatchApp[None]):
         self._draw()
 
     def _connection(self) -> int | None:
-        chosen = self.reel.connection(self._number)
-        return chosen.number if chosen else None
+        """The connection that is shown: the chosen one, else that which did something last."""
+        return self._number or self.reel.busy_at(min(self._pace.t_ns, self.reel.end_ns))
 
-    def _go(self, pace: Pace) -> None:
+    def go(self, pace: Pace) -> None:
+        """To that moment, in that way."""
         self._pace = pace
         self._draw()
 
     def action_step(self, by: int) -> None:
         """One event back, or on."""
-        self._go(self._pace.stepped(by, self.reel.stops(self._connection())))
+        self.go(self._pace.stepped(by, self.reel.stops(self._number)))
 
     def action_move(self, by: int) -> None:
         """To the transition before this moment, or after it."""
-        times = [t_ns for t_ns, _ in transitions_of(self.reel.connection(self._connection()))]
-        self._go(self._pace.stepped(by, tuple(times)))
+        shown = [self.reel.connection(self._number)] if self._number else self.reel.connections
+        times = sorted(t_ns for one in shown for t_ns, _ in transitions_of(one))
+        self.go(self._pace.stepped(by, tuple(times)))
 
     def action_film(self) -> None:
         """Plays on slowly from here, or stands here."""
         if self._pace.mode is not Mode.STILL:
-            self._go(self._pace.in_mode(Mode.STILL))
+            self.go(self._pace.in_mode(Mode.STILL))
             return
         at_end = self.reel.judged is not None and self._pace.t_ns >= self.reel.end_ns
-        self._go(Pace(Mode.FILM, -1 if at_end else self._pace.t_ns, self._pace.tempo))
+        self.go(Pace(Mode.FILM, -1 if at_end else self._pace.t_ns, self._pace.tempo))
 
     def action_live(self) -> None:
         """To the present moment."""
         if self.reel.judged is not None:
-            self._go(self._pace.at(self.reel.end_ns))
+            self.go(self._pace.at(self.reel.end_ns))
         else:
-            self._go(Pace(Mode.LIVE, self.reel.end_ns, self._pace.tempo))
+            self.go(Pace(Mode.LIVE, self.reel.end_ns, self._pace.tempo))
 
     def action_begin(self) -> None:
         """To the beginning."""
-        self._go(self._pace.at(-1))
+        self.go(self._pace.at(-1))
 
     def action_tempo(self, factor: float) -> None:
         """The film faster or slower."""
-        self._go(self._pace.faster(factor))
+        self.go(self._pace.faster(factor))
 
     def action_connection(self) -> None:
-        """The next connection, and after the last the first."""
-        numbers = [one.number for one in self.reel.timeline.connections]
-        here = self._connection()
-        if here is not None and len(numbers) > 1:
-            self._number = numbers[(numbers.index(here) + 1) % len(numbers)]
+        """The next connection alone, and after the last whichever does something again."""
+        numbers = [None, *(one.number for one in self.reel.connections)]
+        if len(numbers) > 2:
+            self._number = numbers[(numbers.index(self._number) + 1) % len(numbers)]
             self._draw()
 
     def action_page(self) -> None:
@@ -320,7 +312,7 @@ class LabScreen(TcpwatchApp[None]):
         if message.pane.id == "ladder":
             t_ns = self._ladder.time_of(message.line)
             if t_ns is not None:
-                self._go(self._pace.at(t_ns))
+                self.go(self._pace.at(t_ns))
 
     # ------------------------------------------------------------------ saving
 

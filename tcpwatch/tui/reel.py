@@ -43,6 +43,10 @@ class Reel:
         last = self.happenings[-1].event.t_ns if self.happenings else 0
         return max(last, self.judged.record.end_ns) if self.judged else max(last, self.told_ns)
 
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        return self.timeline.connections
+
     def connection(self, number: int | None) -> Connection | None:
         """The connection of that number; None: the first."""
         of = self.timeline.connections
@@ -62,10 +66,36 @@ class Reel:
                 found.setdefault(connection.number, set()).update(moved)
         return {number: tuple(sorted(times)) for number, times in found.items()}
 
-    def stops(self, number: int | None) -> tuple[int, ...]:
-        """The moments at which something of that connection happened, or something of none."""
+    def stops(self, number: int | None = None) -> tuple[int, ...]:
+        """The moments at which something of that connection happened, or something of none.
+
+        None: of any.
+        """
+        if number is None:
+            return self._all_stops
         own, common = self._stops.get(number, ()), self._stops.get(None, ())
         return tuple(sorted({*own, *common}))
+
+    @cached_property
+    def _all_stops(self) -> tuple[int, ...]:
+        return tuple(sorted({t_ns for times in self._stops.values() for t_ns in times}))
+
+    @cached_property
+    def _busy(self) -> tuple[tuple[int, int], ...]:
+        """When which connection did something: only where that is another than before."""
+        found: list[tuple[int, int]] = []
+        for happening in self.happenings:
+            number = happening.connection
+            if number is not None and (not found or found[-1][1] != number):
+                found.append((happening.event.t_ns, number))
+        return tuple(found)
+
+    def busy_at(self, t_ns: int) -> int | None:
+        """The connection that did something last, by then; before all of them, the first."""
+        if not self._busy:
+            return None
+        at = bisect_right(self._busy, (t_ns, 1 << 30))
+        return self._busy[max(at - 1, 0)][1]
 
     def line_at(self, t_ns: int) -> int | None:
         """The line of the play that had been reached; None before its first."""

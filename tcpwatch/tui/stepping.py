@@ -14,7 +14,8 @@ from textual.binding import Binding, BindingType
 from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.failures import LabClosed
 from tcpwatch.lab.wire import Wire
-from tcpwatch.tui.lab import LabScreen, Run
+from tcpwatch.tui.app import COMMON_KEYS
+from tcpwatch.tui.lab import LAB_KEYS, LabScreen, Run
 from tcpwatch.tui.pace import Mode, Pace
 from tcpwatch.tui.scene import End
 from tcpwatch.tui.timers import Timer
@@ -38,55 +39,34 @@ class SteppedRun(Run, Protocol):
         """What each end's kernel is about to do, by role."""
 
 
-class StepScreen(LabScreen):
+_RST, _SYN = "inject a RST at the client; R: at the server", "a SYN; S: at the server"
+
+_AT_THE_GATE = frozenset({"deliver", "drop", "duplicate", "delay", "reorder", "choose", "run_on"})
+STEP_KEYS: tuple[Binding, ...] = (
+    Binding("enter,d", "deliver", "deliver", tooltip=_TOGETHER, key_display="⏎", priority=True),
+    Binding("x", "drop", "drop", tooltip="drop the chosen segment"),
+    Binding("u", "duplicate", "dup", tooltip="duplicate the chosen segment", show=False),
+    Binding("w", "delay", "delay", tooltip="deliver it half a second later, by itself", show=False),
+    Binding("o", "reorder", "reorder", tooltip="let the next one pass the chosen one", show=False),
+    Binding("r", "rst('client')", "RST", tooltip=_RST, show=False),
+    Binding("R", "rst('server')", "RST", tooltip=_RST, show=False),
+    Binding("s", "syn('client')", "SYN", tooltip=_SYN, show=False),
+    Binding("S", "syn('server')", "SYN", tooltip=_SYN, show=False),
+    Binding("g", "run_on", "run on", tooltip="let everything go on, and stop no more"),
+    Binding("p", "pause", "stop", tooltip="stop every segment from now on"),
+    *(Binding(str(n), f"choose({n - 1})", "", show=False) for n in range(1, 10)),
+)
+
+
+class StepScreen(LabScreen, inherit_bindings=False):
     """The lab's screen of a live run, with the wire in the person's hand."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,d", "deliver", "deliver", tooltip=_TOGETHER, key_display="⏎", priority=True),
-        Binding("x", "drop", "drop", tooltip="drop the chosen segment"),
-        Binding("u", "duplicate", "dup", tooltip="duplicate the chosen segment", show=False),
-        Binding(
-            "w", "delay", "delay", tooltip="deliver it half a second later, by itself", show=False
-        ),
-        Binding(
-            "o", "reorder", "reorder", tooltip="let the next one pass the chosen one", show=False
-        ),
-        Binding(
-            "r",
-            "rst('client')",
-            "RST",
-            tooltip="inject a RST at the client; R: at the server",
-            show=False,
-        ),
-        Binding(
-            "R",
-            "rst('server')",
-            "RST",
-            tooltip="inject a RST at the client; R: at the server",
-            show=False,
-        ),
-        Binding(
-            "s",
-            "syn('client')",
-            "SYN",
-            tooltip="inject a SYN at the client; S: at the server",
-            show=False,
-        ),
-        Binding(
-            "S",
-            "syn('server')",
-            "SYN",
-            tooltip="inject a SYN at the client; S: at the server",
-            show=False,
-        ),
-        Binding("g", "run_on", "run on", tooltip="let everything go on, and stop no more"),
-        Binding("p", "pause", "stop", tooltip="stop every segment from now on"),
-        *[Binding(str(number), f"choose({number - 1})", "", show=False) for number in range(1, 10)],
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*STEP_KEYS, *LAB_KEYS, *COMMON_KEYS]
 
     def __init__(self, run: SteppedRun, **settings: object) -> None:
         super().__init__(run, **settings)  # type: ignore[arg-type] # LabScreen's own
         self._stepped = run
+        self._doors: bool | None = None  # whether the gate is shut; None: there is none
         self._kernels_timers: dict[str, tuple[Timer, ...]] = {}
 
     def on_mount(self) -> None:
@@ -101,8 +81,21 @@ class StepScreen(LabScreen):
             self._draw()
 
     def extra_state(self) -> object:
-        """The timers stand above the figures."""
+        """The timers stand above the figures; the keys are those that do something now."""
+        gate = self._stepped.gate()
+        doors = None if gate is None else gate.shut
+        if doors != self._doors:
+            self._doors = doors
+            self.refresh_bindings()
         return tuple(sorted(self._kernels_timers.items()))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Textual's question whether a key does something now."""
+        if action in _AT_THE_GATE:
+            return bool(self._doors)
+        if action == "pause":
+            return self._doors is False
+        return super().check_action(action, parameters)
 
     def title_of(self, end: End | None, name: str) -> str:
         """The end, and what its kernel is about to do."""
@@ -110,12 +103,12 @@ class StepScreen(LabScreen):
         timers = self._kernels_timers.get(name, ())
         if not timers or self.pace.mode is Mode.STILL:
             return title
-        told = f"{'⚠ ' if timers[0].is_soon else ''}{timers[0]}"
-        room = self.query_one(f"#{name}").size.width - 4
+        first = timers[0]
+        warning = "⚠ " if first.is_soon else ""
+        room = self.query_one(f"#{name}").size.width - 2
         role = end.role if end else name
-        return next(
-            (text for text in (f"{title} · {told}", f"{role} · {told}") if len(text) <= room), told
-        )
+        fitting = (f"{title} · {warning}{first}", f"{role} · {warning}{first}")
+        return next((t for t in fitting if len(t) <= room), f"{role} · {warning}{first.brief}")
 
     # ------------------------------------------------------------------ deeds
 
@@ -189,4 +182,4 @@ class StepScreen(LabScreen):
         except TcpwatchError as error:
             self.say(str(error), failed=True)
         if self.pace.mode is not Mode.LIVE and self.reel.judged is None:
-            self._go(Pace(Mode.LIVE, self.reel.end_ns, self.pace.tempo))
+            self.go(Pace(Mode.LIVE, self.reel.end_ns, self.pace.tempo))

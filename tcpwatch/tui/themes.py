@@ -105,7 +105,7 @@ THEMES = (
         surface="#f3f1ec",
         panel="#e6e3db",
         dark=False,
-        variables=_variables(_ON_LIGHT, "#6d7685", "#8d95a3"),
+        variables=_variables(_ON_LIGHT, "#666f7d", "#8d95a3"),
     ),
     Theme(
         COLOUR_BLIND,

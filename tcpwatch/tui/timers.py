@@ -27,10 +27,12 @@ class Timer:
         """Whether one who thinks should know."""
         return self.ms <= _SOON_MS
 
+    @property
+    def brief(self) -> str:
+        return f"{self.what} in {self.ms / 1000:.1f} s"
+
     def __str__(self) -> str:
-        seconds = f"{self.ms / 1000:.1f} s"
-        before = f" ({_ordinal(self.times)} time)" if self.times else ""
-        return f"{self.what} in {seconds}{before}"
+        return f"{self.brief} ({_ordinal(self.times)} time)" if self.times else self.brief
 
 
 def timers_of(entries: Iterable[Entry]) -> tuple[Timer, ...]:

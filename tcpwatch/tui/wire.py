@@ -195,7 +195,7 @@ def _count(flights: Sequence[Flight], gate: Gate, columns: int) -> list[Span]:
         said.append(f"{held} held")
     if under_way:
         said.append(f"{under_way} in flight")
-    nothing = "nothing waits: g runs on" if gate.shut else "nothing on the wire"
+    nothing = "empty: g runs on" if gate.shut else "the wire is empty"
     text = ", ".join(said) or (nothing if flights or gate.shut else "")
     style = WARN if held else DIM
     return [Span(" " * max((columns - len(text)) // 2, 0)), Span(shortened(text, columns), style)]

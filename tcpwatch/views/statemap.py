@@ -108,7 +108,8 @@ def _draw_name(sheet: Sheet, box: Box, figure: Figure, marks: StateMap) -> None:
         spans.append(Span(" ✗", BAD))  # from there straight to CLOSED: RST, abort, timeout
     if here and box.height > 1:
         left, right = ("▸", "◂") if len(marks.current) == 1 else ("?", "?")
-        spans = [Span(f"{left} {name} {right}", style)]
+        beside = " " if len(name) + 6 <= box.width else ""
+        spans = [Span(f"{left}{beside}{name}{beside}{right}", style)]
     elif here and len(marks.current) > 1:
         spans = [Span(f"{name}?", style)]
     y = box.y + (1 if box.height > 1 else 0)
@@ -157,15 +158,15 @@ def tell(marks: StateMap, columns: int) -> tuple[Span, ...]:
         states = " or ".join(state.value for state in _S if state in marks.current)
         return (Span(states or "not seen yet", DIM),)
     before, after = marks.last
-    room = columns - len(before.value) - len(after.value) - 5
     cause = marks.cause
+    room = columns - len(before.value) - len(after.value) - 5
     if len(cause) > room:
         cause = cause.removesuffix(" received")
-    spans = [
-        Span(before.value, state_style(before)),
-        Span(" > ", DIM),
-        Span(after.value, state_style(after, bold=True)),
-    ]
-    if cause and room > 1:
-        spans += [Span("  "), Span(shortened(cause, room), BOLD)]
+    spans = [Span(" > ", DIM), Span(after.value, state_style(after, bold=True))]
+    if len(cause) <= room:
+        spans.insert(0, Span(before.value, state_style(before)))
+    else:  # the figure shows where it came from
+        room += len(before.value)
+    if cause:
+        spans += [Span("  "), Span(shortened(cause, max(room, 2)), BOLD)]
     return tuple(spans)
