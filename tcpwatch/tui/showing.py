@@ -61,7 +61,9 @@ class LiveRun(Recorder):
         self._stepped = stepped
         self._wire: Wire | None = None
         self._tables: dict[str, SocketTable] = {}
-        self._looking = threading.Lock()  # a table is not closed while it is being read
+        self._looking = (
+            threading.Lock()
+        )  # the tables come and go in another thread than they are read in
         self._chosen = 0
         self.script: Path | None = scenario.path
         self.plays = True
@@ -94,10 +96,11 @@ class LiveRun(Recorder):
         self._wire = stage.wire
         if stage.wire is None:
             return
-        for host in (stage.client, stage.server):
-            if self._stepped:
-                _give_time(host)
-            self._tables[host.name] = host.another_table()
+        hosts = (stage.client, stage.server)
+        for host in hosts if self._stepped else ():
+            _give_time(host)
+        with self._looking:
+            self._tables = {host.name: host.another_table() for host in hosts}
         if self._stepped:
             stage.wire.gate.shut()
 

@@ -30,6 +30,10 @@ class StateFigure(Pane):
         self._aside, self._told = aside, told
         self._marks = StateMap()
 
+    @property
+    def marks(self) -> StateMap:
+        return self._marks
+
     def mark(self, marks: StateMap) -> None:
         """Draws these marks; only lines that changed are redrawn."""
         self._marks = marks
