@@ -28,12 +28,10 @@ from tcpwatch.tui.reel import Reel, transitions_of
 from tcpwatch.tui.scene import End, Scene, scene_at
 from tcpwatch.tui.statemap import StateFigure
 from tcpwatch.tui.wire import Gate, wire_lines
-from tcpwatch.views.canvas import Span, visible
-from tcpwatch.views.palette import DIM
+from tcpwatch.views.canvas import visible
 from tcpwatch.views.statemap import StateMap
 
 _UNKNOWN = StateMap()
-_NO_SCRIPT = Span("a recording has no script", DIM)
 PAGES = ("ladder", "script", "calls", "detail")
 
 
@@ -150,6 +148,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
     def on_mount(self) -> None:
         """Looks for news ten times a second."""
         self.query_one("#head").can_focus = False
+        self.query_one("#story").set_class(not self._source, "-unscripted")
         self.query_one("#ladder").focus()
         self.set_interval(FRAME_S, self.frame)
         self.call_after_refresh(self.frame)
@@ -295,7 +294,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
             ladder.show(lines, follow=True)
         script = self._pane("script")
         source, at = script_lines(self._source, self.reel.line_at(scene.t_ns), script.size.width)
-        script.show(source or [[_NO_SCRIPT]], marked=at)
+        script.show(source, marked=at)
         calls = self._pane("calls")
         calls.show(call_lines(self.reel, scene.t_ns, calls.size.width - 1, 400), follow=True)
         detail = self._pane("detail")

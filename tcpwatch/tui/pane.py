@@ -7,11 +7,12 @@ function of a snapshot. Must not know what the lines say.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.events import Click, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -24,8 +25,16 @@ from tcpwatch.views.canvas import Span, visible, width_of
 Lines = Sequence[Sequence[Span]]
 
 
-class Pane(ScrollView, can_focus=True):
-    """Shows lines of spans. ``kind``: what it is called in its border and in the help."""
+class Pane(ScrollView, can_focus=True, inherit_bindings=False):
+    """Shows lines of spans, under a title where it has one."""
+
+    # Only these: left and right are the screens' own, and would stand first in their footers.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", "scroll", show=False),
+        Binding("down", "scroll_down", "scroll", show=False),
+        Binding("pageup", "page_up", "scroll", show=False),
+        Binding("pagedown", "page_down", "scroll", show=False),
+    ]
 
     class Picked(Message):
         """A line was clicked."""

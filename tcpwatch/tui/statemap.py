@@ -5,6 +5,8 @@ Owns: fitting the figure to the widget, in the middle of it. Must not know where
 
 from __future__ import annotations
 
+from textual.geometry import Size
+
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.tui.pane import Lines, Pane
 from tcpwatch.views.canvas import Span
@@ -29,6 +31,7 @@ class StateFigure(Pane):
         super().__init__(title, id=id, classes="titled" if title else "")
         self._aside, self._told = aside, told
         self._marks = StateMap()
+        self._drawn: tuple[StateMap, Size] | None = None
 
     @property
     def marks(self) -> StateMap:
@@ -36,7 +39,9 @@ class StateFigure(Pane):
 
     def mark(self, marks: StateMap) -> None:
         """Draws these marks; only lines that changed are redrawn."""
-        self._marks = marks
+        if (marks, self.size) == self._drawn:
+            return
+        self._marks, self._drawn = marks, (marks, self.size)
         self.show(figure_lines(marks, *self.size, aside=self._aside, told=self._told))
 
     def on_pane_resized(self) -> None:

@@ -7,6 +7,7 @@ packet: it asks the lab's gate and its wire, which do it in the wire's thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 from textual.binding import Binding, BindingType
@@ -61,7 +62,11 @@ STEP_KEYS: tuple[Binding, ...] = (
 class StepScreen(LabScreen, inherit_bindings=False):
     """The lab's screen of a live run, with the wire in the person's hand."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*STEP_KEYS, *LAB_KEYS, *COMMON_KEYS]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *STEP_KEYS,
+        *(replace(key, show=key.show and key.key != "space") for key in LAB_KEYS),  # 80 columns
+        *COMMON_KEYS,
+    ]
 
     def __init__(self, run: SteppedRun, **settings: object) -> None:
         super().__init__(run, **settings)  # type: ignore[arg-type] # LabScreen's own
