@@ -19,9 +19,11 @@ from tcpwatch.views.wording import title
 _MS = 1_000_000
 
 
-def heading_line(reel: Reel, scene: Scene, pace: Pace, width: int) -> list[Span]:
+def heading_line(
+    reel: Reel, scene: Scene, pace: Pace, width: int, number: int | None = None
+) -> list[Span]:
     """Name and claim at the left, time and verdict at the right."""
-    right = [*_time(reel, scene, pace), *_verdict(reel, pace)]
+    right = [*_time(reel, scene, pace, number), *_verdict(reel, pace)]
     taken = sum(width_of(span.text) for span in right)
     name = visible(reel.record.scenario) or "tcpwatch"
     room = max(width - taken - 3, 8)
@@ -34,7 +36,7 @@ def heading_line(reel: Reel, scene: Scene, pace: Pace, width: int) -> list[Span]
     return [*left, Span(" " * max(gap, 1)), *right]
 
 
-def _time(reel: Reel, scene: Scene, pace: Pace) -> list[Span]:
+def _time(reel: Reel, scene: Scene, pace: Pace, number: int | None) -> list[Span]:
     if not reel.begun:
         return [Span("the lab is being built", WARN)]
     now = f"{max(scene.t_ns, 0) / _MS:,.0f} ms".replace(",", " ")
@@ -47,7 +49,7 @@ def _time(reel: Reel, scene: Scene, pace: Pace) -> list[Span]:
             tempo = "" if pace.tempo == 1 else f" ×{pace.tempo:g}"
             return [*which, Span(f"▶ slowly{tempo} ", BOLD), Span(now, BOLD)]
         case Mode.STILL:
-            stops = reel.stops()
+            stops = reel.stops(number)
             at = bisect_right(stops, scene.t_ns)
             where = Span(f"  event {at} of {len(stops)}", DIM)
             return [*which, Span("■ ", WARN), Span(now, BOLD), where]

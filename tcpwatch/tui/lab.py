@@ -30,6 +30,7 @@ from tcpwatch.tui.statemap import StateFigure
 from tcpwatch.tui.wire import Gate, wire_lines
 from tcpwatch.views.canvas import visible
 from tcpwatch.views.statemap import StateMap
+from tcpwatch.views.summary import CAPTURE
 
 _UNKNOWN = StateMap()
 PAGES = ("ladder", "script", "calls", "detail")
@@ -54,6 +55,8 @@ class Run(Protocol):
 _ONE, _MOVE = "one event back, or on", "the transition before, or after"
 _END, _TEMPO = "the present moment; of a recording, the end", "the film twice as fast, or half"
 
+_WHICH = "one connection alone: the next, or the one before"
+
 LAB_KEYS: tuple[Binding, ...] = (
     Binding("left", "step(-1)", "back", tooltip=_ONE, priority=True),
     Binding("right", "step(1)", "on", tooltip=_ONE, priority=True),
@@ -66,13 +69,8 @@ LAB_KEYS: tuple[Binding, ...] = (
     Binding("plus", "tempo(2.0)", "faster", tooltip=_TEMPO, show=False, key_display="+"),
     Binding("minus", "tempo(0.5)", "slower", tooltip=_TEMPO, show=False, key_display="-"),
     Binding("v", "page", "page", tooltip="ladder, script, calls, evidence, where all have no room"),
-    Binding(
-        "c",
-        "connection",
-        "connection",
-        tooltip="one connection alone, the next, or whichever does something",
-        show=False,
-    ),
+    Binding("c", "connection(1)", "connection", tooltip=_WHICH, show=False),
+    Binding("C", "connection(-1)", "connection", tooltip=_WHICH, show=False),
 )
 
 
@@ -166,6 +164,8 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
             self.exit()
             return
         self.reel = self._run.reel()
+        if self._number is None and self._is_capture and self.reel.connections:
+            self._number = self.reel.connections[0].number
         now_s = self._clock()
         passed_s, self._seen_s = now_s - self._seen_s, now_s
         stops = self.reel.stops(self._number)
@@ -177,6 +177,10 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
             self._troubled = trouble
             self.say(trouble, failed=True)
         self._draw()
+
+    @property
+    def _is_capture(self) -> bool:
+        return self.reel.record.lab.get("kind") == CAPTURE
 
     def _connection(self) -> int | None:
         """The connection that is shown: the chosen one, else that which did something last."""
@@ -220,11 +224,15 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
         """The film faster or slower."""
         self.go(self._pace.faster(factor))
 
-    def action_connection(self) -> None:
-        """The next connection alone, and after the last whichever does something again."""
-        numbers = [None, *(one.number for one in self.reel.connections)]
-        if len(numbers) > 2:
-            self._number = numbers[(numbers.index(self._number) + 1) % len(numbers)]
+    def action_connection(self, by: int) -> None:
+        """One connection alone, the next or the one before; after the last whichever acts.
+
+        Of a capture always one: there whatever acts changes too fast to be followed.
+        """
+        numbers: list[int | None] = [one.number for one in self.reel.connections]
+        if len(numbers) > 1:
+            numbers += [] if self._is_capture else [None]
+            self._number = numbers[(numbers.index(self._number) + by) % len(numbers)]
             self._draw()
 
     def action_page(self) -> None:
@@ -260,7 +268,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
 
     def _draw_stage(self, scene: Scene, gate: Gate | None) -> None:
         head = self._pane("head")
-        head.show([heading_line(self.reel, scene, self._pace, self.size.width)])
+        head.show([heading_line(self.reel, scene, self._pace, self.size.width, self._number)])
         for index, name in enumerate(("client", "server")):
             figure = self.query_one(f"#{name}", StateFigure)
             end = scene.ends[index]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tcpwatch.model.events import (
@@ -27,7 +27,7 @@ from tcpwatch.model.events import (
     StateReported,
     UserCall,
 )
-from tcpwatch.model.timeline import Basis, SegmentTrace, Transition
+from tcpwatch.model.timeline import Basis, Judged, SegmentTrace, Transition
 from tcpwatch.tui.reel import Reel
 from tcpwatch.tui.scene import Scene
 from tcpwatch.views.canvas import Span, Word, shortened, visible, words, wrap
@@ -37,6 +37,7 @@ from tcpwatch.views.summary import CAPTURE
 from tcpwatch.views.wording import Wording, labels
 
 Lines = list[list[Span]]
+Drawn = tuple[Span, ...]
 
 _SGR = re.compile(r"\x1b\[([0-9;]*)m")
 _MS = 1_000_000
@@ -63,20 +64,21 @@ class LadderPage:
     width: int
     number: int | None = None
     _times: list[int] = field(default_factory=list)
-    _lines: Lines = field(default_factory=list)
+    _lines: list[Drawn] = field(default_factory=list)
+    _dimmed: list[Drawn] = field(default_factory=list)
     _fed: int = 0
     _last_ns: int = 0
     _ladder: Ladder | None = None
     _finished: bool = False
     _heading: bool = False
 
-    def at(self, reel: Reel, t_ns: int, *, future: bool) -> tuple[Lines, int | None]:
+    def at(self, reel: Reel, t_ns: int, *, future: bool) -> tuple[list[Drawn], int | None]:
         """The lines until then, and which is the last of them. ``future``: later ones, dimly."""
         self._draw(reel)
         until = bisect_right(self._times, t_ns)
         lines = self._lines[:until]
         if future:
-            lines = lines + [[Span(text, DIM) for text, _ in line] for line in self._lines[until:]]
+            lines = [*lines, *self._dimmed[until:]]
         return lines, (until - 1 if until else None)
 
     def time_of(self, line: int) -> int | None:
@@ -101,7 +103,7 @@ class LadderPage:
         if reel.judged is not None:
             self._ladder.tick()
             self._ladder.drawing_ns = reel.end_ns
-            self._ladder.finish(reel.judged)
+            self._ladder.finish(_of_one(reel.judged, only))
             self._finished = True
         elif reel.told_ns - self._last_ns > LONGEST_MOMENT_NS:
             self._ladder.tick()
@@ -110,10 +112,23 @@ class LadderPage:
         if self._heading or self._ladder is None:
             return  # the screen has a head of its own
         for line in text.splitlines():
-            self._lines.append(spans_of(line))
+            spans = tuple(spans_of(line))
+            self._lines.append(spans)
+            self._dimmed.append(tuple(Span(text, DIM) for text, _ in spans))
             # A later line is never seen before an earlier one.
             since = self._ladder.drawing_ns
             self._times.append(max(since, self._times[-1] if self._times else since))
+
+
+def _of_one(judged: Judged, number: int | None) -> Judged:
+    """A capture's judgement as far as it is on one connection; None: on all."""
+    if number is None:
+        return judged
+    timeline = judged.timeline
+    connections = tuple(one for one in timeline.connections if one.number == number)
+    findings = tuple(one for one in timeline.findings if one.connection in (None, number))
+    timeline = replace(timeline, connections=connections, findings=findings)
+    return replace(judged, timeline=timeline)
 
 
 # ---------------------------------------------------------------------- the script

@@ -23,6 +23,7 @@ from tcpwatch.tui.themes import inks_of
 from tcpwatch.views.canvas import Span, visible, width_of
 
 Lines = Sequence[Sequence[Span]]
+_MANY = 1000  # lines whose widths are not measured again while they are as many
 
 
 class Pane(ScrollView, can_focus=True, inherit_bindings=False):
@@ -66,6 +67,7 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
         self._lines: tuple[tuple[Span, ...], ...] = ()
         self._marked: int | None = None
         self._room = Size(0, 0)
+        self._width = 1
 
     # ------------------------------------------------------------------ what it shows
 
@@ -80,13 +82,14 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
 
         ``marked``: this line stands out and is kept in sight; ``follow``: the last one is.
         """
-        new = tuple(tuple(line) for line in lines)
+        new = tuple(line if isinstance(line, tuple) else tuple(line) for line in lines)
         old, was = self._lines, self._marked
         if new == old and marked == was:
             return
         self._lines, self._marked = new, marked
-        width = max((sum(width_of(span.text) for span in line) for line in new), default=0)
-        size = Size(max(width, 1), len(new))
+        if len(new) != len(old) or len(new) < _MANY:
+            self._width = max((sum(width_of(s.text) for s in line) for line in new), default=1)
+        size = Size(max(self._width, 1), len(new))
         if size != self.virtual_size:
             self.virtual_size = size
         top = self.scroll_offset.y
