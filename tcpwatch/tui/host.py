@@ -141,7 +141,7 @@ class HostScreen(TcpwatchApp[None]):
         self._seen_second = -1
         self._listed: list[HostMove] = []
         self._capture: Capture | None = None
-        self._drawn = 0
+        self.rows_drawn = 0
 
     # ------------------------------------------------------------------ the parts
 
@@ -174,8 +174,12 @@ class HostScreen(TcpwatchApp[None]):
     def on_resize(self) -> None:
         """Another room: other columns, and the moves beside or below the table."""
         self._arrange()
-        self._seen_second = -1
-        self.call_after_refresh(self.frame)
+        self.call_after_refresh(self.draw_all)
+
+    def draw_all(self) -> None:
+        """Draws everything anew, whatever it costs."""
+        self._seen_second, self._order_at = -1, 0.0
+        self.frame()
 
     def _arrange(self) -> None:
         body = self.screen_stack[0].query_one("#body")
@@ -235,7 +239,10 @@ class HostScreen(TcpwatchApp[None]):
             row = host.row(sock)
             return (row.receive_queue, row.send_queue) if row is not None else (-1, -1)
 
-        return sort_key(self._sort, host.facts, lambda sock: host.age(sock)[0], queues)
+        def age_ns(sock: HostSocket) -> int:
+            return -1 if sock.is_listener else host.age(sock)[0]  # a listener's says nothing
+
+        return sort_key(self._sort, host.facts, age_ns, queues)
 
     def _want_holders(self) -> None:
         rows = (
@@ -246,7 +253,7 @@ class HostScreen(TcpwatchApp[None]):
         self._host.owners.want(row.inode for row in rows if row is not None)
 
     def _draw_row(self, key: int, selected: bool) -> Sequence[Span]:  # noqa: FBT001 - a row has it
-        self._drawn += 1
+        self.rows_drawn += 1
         facts = self._host.facts(self._sockets[key])
         return row_line(facts, columns_for(self._table.size.width - 1), selected=selected)
 

@@ -26,7 +26,6 @@ _WORDING = Wording()
 _ORDER = {state: index for index, state in enumerate(TcpState)}
 _BARS = "▁▂▃▄▅▆▇█"
 _SECOND_NS = 1_000_000_000
-_BOTH_ENDS = 36  # cells that two ends take, mostly
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +281,22 @@ def move_row(move: MoveFacts, width: int) -> list[Span]:
     spans += [*moved, Span(" " * max(27 - length, 1))]
     who = holders(move.of, _WORDING, most=1)
     room = width - sum(width_of(span.text) for span in spans)
-    if room < _BOTH_ENDS:
-        spans.append(Span(_address(move.of.remote, max(room, 8))))
-    else:
-        spans.append(Span(f"{address(move.of.local)} > {address(move.of.remote)}"))
+    spans.append(Span(_ends(move.of, room, len(who))))
     rest = [who] if who and who != "?" else []
     if width > 90 and move.cause:
         rest.append(f"by {move.cause}")
     if move.gap:
         rest.append("(more may have happened)")
     return [*spans, Span("  "), Span("  ".join(rest), DIM)]
+
+
+def _ends(of: SocketFacts, room: int, more: int) -> str:
+    """Both ends where there is room for them; else of the local one its port, or only the peer."""
+    local, remote = address(of.local), address(of.remote)
+    if len(local) + 3 + len(remote) + 2 + more <= room:
+        return f"{local} > {remote}"
+    short = f":{of.local.port} > {remote}"
+    return short if len(short) <= room else _address(of.remote, max(room, 8))
 
 
 def head_line(

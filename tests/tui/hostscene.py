@@ -98,9 +98,7 @@ class Scene:
         """The kernel tells of a socket's moves, one after another."""
         for before, after in pairwise(path):
             self.clock.t_ns += each_ns
-            self._tell(
-                StateReported(skaddr, ends.local, ends.remote, before, after, 812), KERNEL
-            )
+            self._tell(StateReported(skaddr, ends.local, ends.remote, before, after, 812), KERNEL)
 
     def _tell(self, payload: StateReported | SocketSampled, source: str) -> None:
         self._events += 1
@@ -154,8 +152,6 @@ def busy_host(proc: Path) -> Scene:
     first = ends("10.0.0.5:443", "203.0.113.10:50000")
     scene.moves(first, S.ESTABLISHED, S.FIN_WAIT_1, S.FIN_WAIT_2, S.CLOSED, skaddr=10)
     scene.later(0.4)
-    scene.moves(
-        ends("10.0.0.5:443", "203.0.113.11:50007"), S.ESTABLISHED, S.CLOSE_WAIT, skaddr=11
-    )
+    scene.moves(ends("10.0.0.5:443", "203.0.113.11:50007"), S.ESTABLISHED, S.CLOSE_WAIT, skaddr=11)
     scene.later(1)
     return scene
