@@ -24,6 +24,7 @@ from tcpwatch.running import signals
 from tcpwatch.session import Interrupted
 from tcpwatch.staging import Stage
 from tcpwatch.tui.lab import LabScreen
+from tcpwatch.tui.leaving import surely_ends
 from tcpwatch.tui.pace import Mode, Pace
 from tcpwatch.tui.reel import Recorder, Reel, reel_of
 from tcpwatch.tui.stepping import StepScreen
@@ -191,7 +192,8 @@ def run_on_screen(names: Sequence[str], settings: Settings, *, stepped: bool = F
         pace = Pace(Mode.LIVE if stepped else Mode.FILM)
         screen = StepScreen(run, name=escaped(scenario.name), pace=pace, stop=stop)
         run.start()
-        screen.run()
+        with surely_ends(stop, run.end):
+            screen.run()
         over = run.reel().judged is not None
         run.end()
         if over:
@@ -217,6 +219,8 @@ def replay_on_screen(names: Sequence[str], settings: Settings) -> int:
             outputs.replay(index, recording)
         reel = reel_of(recordings[0], *tracker_of(recordings[0]))
         name = escaped(reel.record.scenario or names[0])
-        LabScreen(Recorded(reel), name=name, pace=Pace(Mode.STILL, -1), stop=stop).run()
+        screen = LabScreen(Recorded(reel), name=name, pace=Pace(Mode.STILL, -1), stop=stop)
+        with surely_ends(stop, bool):
+            screen.run()
         outputs.close(many=len(recordings) > 1)
         return outputs.status

@@ -118,6 +118,16 @@ def test_whoever_leaves_in_the_middle_leaves_nothing_behind(terminal: Terminal, 
     assert not [process for process in made if process.is_running()]
 
 
+def test_when_the_terminal_goes_nothing_stays_behind(terminal: Terminal) -> None:
+    terminal.start(f"{TCPWATCH} run simultaneous-close --step")
+    terminal.until(held)
+    command = psutil.Process(terminal.pid)
+    made = [command, *command.children(recursive=True)]
+    terminal.close()
+    _, left = psutil.wait_procs(made, timeout=PATIENCE_S)
+    assert not left
+
+
 def test_without_a_terminal_it_says_what_to_do_instead() -> None:
     for command in (["run", "simultaneous-close", "--step"], ["run", "x", "--tui"]):
         ran = subprocess.run([str(TCPWATCH), *command], check=False, capture_output=True, text=True)
