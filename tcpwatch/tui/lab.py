@@ -281,7 +281,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
     def wire_title(self, gate: Gate | None) -> str:
         """What stands above the wire."""
         if gate is not None and gate.shut:
-            return "wire: stops every segment"
+            return "wire stopped"
         latency = self.reel.record.lab.get("latency_ms")
         return f"wire {latency:g} ms" if isinstance(latency, int | float) and latency else "wire"
 

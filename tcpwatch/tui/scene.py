@@ -199,7 +199,8 @@ def _flight(trace: SegmentTrace, t_ns: int, usual_ns: int, *, forward: bool) -> 
         return made(Stage.ARRIVED, 1.0, trace.delivered_ns)
     for when, fate in reversed(marks):
         if fate is Fate.DROPPED:
-            return made(Stage.FALLS, 0.5, when)
+            half = min((t_ns - when) / usual_ns, 0.5)  # it is seen to set out
+            return made(Stage.FALLS, 1.0 if Fate.HELD in told else half, when)
         if fate is Fate.LOST:
             return made(Stage.LOST, 1.0, when)
         if fate is Fate.HELD:

@@ -46,7 +46,9 @@ def wire_lines(
     room = max(lines - 2, 1)
     rows: list[list[list[Span]]] = []
     told = [flight for flight in scene.flights if not (gate.shut and _is_counted(flight))]
-    for flight in _worth(told, room):
+    # What is stopped stands in the order in which it would go on, below all else.
+    shown = sorted(_worth(told, room), key=lambda one: places.get(one.trace.n, -1))
+    for flight in shown:
         n = flight.trace.n
         place = places.get(n)
         rows.append(
@@ -100,6 +102,8 @@ def _row(
             word = "held" if Fate.REORDERED not in flight.marks else "behind"
             told = f"{word} ×{again + 1}" if again else word
             drawn = [body.waiting(flight, told, WARN + (";7" if chosen else ""))]
+        case Stage.FALLS if flight.progress < 0.5:
+            drawn = [body.travelling(flight, style or BOLD)]
         case Stage.FALLS:
             drawn = body.falling(flight)
         case Stage.LOST:
@@ -160,13 +164,14 @@ class _Body:
         )
 
     def falling(self, flight: Flight) -> list[list[Span]]:
-        """Half the way, and down."""
-        middle = self._columns // 2
-        label = _label(flight, middle - 4)
+        """Half the way, or as far as the door, and down."""
+        at = min(round(flight.progress * self._columns), self._columns - 1)
+        label = _label(flight, at - 4)
         corner = "╮" if self._forward else "╭"
-        upper = self._line([(0, "─" * middle, DIM), (1, f" {label} ", ""), (middle, corner, BAD)])
-        word = shortened("✗ dropped", self._columns - middle)
-        return [upper, self._line([(middle, word, BAD)])]
+        upper = self._line([(0, "─" * at, DIM), (1, f" {label} ", ""), (at, corner, BAD)])
+        word = "✗ dropped" if self._forward else "dropped ✗"
+        word = shortened(word, self._columns)
+        return [upper, self._line([(min(at, self._columns - len(word)), word, BAD)])]
 
     def _line(self, pieces: Sequence[tuple[int, str, str]]) -> list[Span]:
         """Pieces of text at distances from the sender."""

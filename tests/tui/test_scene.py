@@ -108,6 +108,13 @@ def test_the_gate_numbers_what_it_stops_and_counts_what_comes_again(reel: Reel) 
     assert line.endswith(" held ×3 ║")
 
 
+def test_what_is_stopped_stands_in_the_order_in_which_it_would_go_on(reel: Reel) -> None:
+    held = ((20 * MS, Fate.HELD),)
+    three = with_segments(reel, *(trace(n=n, sent_ns=n, marks=held) for n in (1, 2, 3)))
+    gate = Gate((Waiting(1), Waiting(3), Waiting(2)), shut=True)
+    assert [line[0] for line in wire(scene_at(three, 50 * MS), gate=gate)[:3]] == ["1", "2", "3"]
+
+
 def test_a_dropped_one_falls_out(reel: Reel) -> None:
     lost = with_segments(reel, trace(marks=((10 * MS, Fate.DROPPED),), fate="dropped"))
     assert wire(scene_at(lost, 50 * MS)) == [
@@ -115,6 +122,10 @@ def test_a_dropped_one_falls_out(reel: Reel) -> None:
         "               ✗ dropped",
         "      the wire is empty",
     ]
+    assert wire(scene_at(lost, 14 * MS))[0] == "─────S▶"
+    at_the_door = ((10 * MS, Fate.HELD), (20 * MS, Fate.DROPPED))
+    thrown = with_segments(reel, trace(marks=at_the_door, fate="dropped"))
+    assert wire(scene_at(thrown, 50 * MS))[1] == "                     ✗ dropped"
 
 
 def test_a_retransmission_that_the_gate_counted_has_no_line_of_its_own(reel: Reel) -> None:

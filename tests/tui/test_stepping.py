@@ -14,7 +14,6 @@ from textual.pilot import Pilot
 
 from tcpwatch.lab.scenario import find
 from tcpwatch.model.events import Fate
-from tcpwatch.model.timeline import Verdict
 from tcpwatch.outputs import Settings, open_outputs
 from tcpwatch.staging import Options
 from tcpwatch.tcp.state import TcpState
@@ -75,28 +74,6 @@ def letters(run: LiveRun, screen: StepScreen) -> list[str]:
     segments = connection.segments if connection else ()
     known = {trace.n: trace.segment.flags.letters for trace in segments}
     return [known.get(one.n, "") for one in gate.waiting] if gate else []
-
-
-def test_keys_step_both_ends_to_closing(play: Play) -> None:
-    with stepped("simultaneous-close") as (run, screen):
-
-        async def step(pilot: Pilot[Any]) -> None:
-            closing = [frozenset({S.CLOSING})] * 2
-            for _ in range(60):
-                await until(pilot, lambda: stopped(run) or states(screen) == closing)
-                if states(screen) == closing:
-                    break
-                before = run.gate()
-                await pilot.press("enter")
-                await until(pilot, lambda: run.gate() != before)  # noqa: B023 - it is awaited here
-                await until(pilot, lambda: screen.reel.told_ns)
-            assert states(screen) == closing
-            await pilot.press("g")
-            await until(pilot, lambda: screen.reel.judged)
-            assert screen.reel.judged is not None
-            assert screen.reel.judged.verdict is Verdict.PASS
-
-        play(screen, (120, 40), step)
 
 
 @pytest.fixture
