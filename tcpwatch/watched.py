@@ -6,6 +6,7 @@ know how anything is found out or put.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections import Counter
@@ -22,13 +23,13 @@ from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Belief
 from tcpwatch.tcp.state import TcpState
-from tcpwatch.views.canvas import joined
 from tcpwatch.views.sockets import (
     MoveFacts,
     foot_lines,
     head_line,
     missing_lines,
     move_line,
+    printed,
     table_lines,
 )
 from tcpwatch.views.wording import Wording, escaped
@@ -103,7 +104,7 @@ def _tell_table(watch: Watch, wanted: Node, settings: WatchSettings) -> None:
     )
     wording = Wording(settings.ascii_only)
     for line in table_lines(rows, settings.width, wording):
-        _say(joined(line, colour=settings.colour, ascii_only=settings.ascii_only))
+        _say(printed(line, colour=settings.colour, ascii_only=settings.ascii_only))
 
 
 class _Log:
@@ -127,6 +128,7 @@ class _Log:
         if self._recorder is not None:
             self._recorder.begin()
         first = self._watch.look_first()
+        gc.freeze()  # ten thousand sockets that stay need not be looked through again and again
         self._remark(head_line(self._watch.witnesses, self._watch.whole_every_s))
         for line in missing_lines(self._watch.witnesses):
             self._remark(line)
@@ -153,7 +155,7 @@ class _Log:
         most = self._kinds.most_common(_MOVES_IN_THE_END)
         moves = [(Belief(before), Belief(after), count) for (before, after), count in most]
         for line in foot_lines(self._watch.counts(), moves, self._watch.lost):
-            self._remark(joined(line, colour=False, ascii_only=self._settings.ascii_only))
+            self._remark(printed(line, colour=False, ascii_only=self._settings.ascii_only))
 
     def _pause_s(self) -> float:
         if self._settings.duration_s is None:
@@ -191,7 +193,7 @@ class _Log:
         )
         settings = self._settings
         line = move_line(told, self._wording)
-        _say(joined(line, colour=settings.colour, ascii_only=settings.ascii_only))
+        _say(printed(line, colour=settings.colour, ascii_only=settings.ascii_only))
 
     def _remark(self, text: str) -> None:
         """What is no part of the log: a pipe does not get it."""

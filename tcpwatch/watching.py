@@ -18,7 +18,16 @@ from typing import NamedTuple
 
 from tcpwatch.errors import TcpwatchError
 from tcpwatch.machine.population import HostMove, HostSocket
-from tcpwatch.model.events import KERNEL, TABLE, Event, Gap, SocketSampled, StateReported, Vantage
+from tcpwatch.model.events import (
+    KERNEL,
+    TABLE,
+    Event,
+    Gap,
+    KernelNote,
+    SocketSampled,
+    StateReported,
+    Vantage,
+)
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.witness import Availability, Observation
 from tcpwatch.sources import kernel, psutil_table, sockdiag
@@ -31,10 +40,12 @@ from tcpwatch.watching_host import Host
 TICK_S = 0.1
 """How often what moves is looked at."""
 
-_KERNEL_NS = 50_000_000  # how often the kernel's buffers are emptied
+_KERNEL_NS = 100_000_000  # how often the kernel's buffers are emptied
+_NAMES_NS = 3_000_000_000  # between two looks at whom the tracer remembers: that is a long list
 _WHOLE_S = {True: 2.0, False: 1.0}  # between two looks at all, with the kernel's word and without
 _SHARE = 0.02  # of a core that the looks at all of the table may take
 _DOUBTS = 200  # sockets asked for by name in a tick
+_NOTES = (KernelNote.RETRANSMITTED, KernelNote.RESET_RECEIVED)
 _BY_KERNEL, _BY_TABLE = Vantage(KERNEL), Vantage(TABLE)
 
 
@@ -73,6 +84,7 @@ class Watch(Host):
         self._since_ns = -1  # when the look before began: there was none
         self._moving_since_ns = -1
         self._next_look_s = 0.0
+        self._next_names_ns = 0
         self._stack = ExitStack()
         self._faults: list[str] = []
         try:
@@ -96,7 +108,7 @@ class Watch(Host):
 
     def _open_kernel(self) -> Availability:
         try:
-            source = kernel.KernelSource(self._namespace.has, interval_ns=_KERNEL_NS)
+            source = kernel.KernelSource(self._namespace.has, interval_ns=_KERNEL_NS, notes=_NOTES)
         except TcpwatchError as error:
             return Availability(KERNEL, False, error.message, error.remedy, kernel.BLIND_SPOTS)
         self._kernel = source
@@ -163,7 +175,8 @@ class Watch(Host):
             moves = self._follow(mark_ns)
             self._settle()
             self.note(moves)
-        if self.owners.nameless and self._kernel is not None:
+        if self.owners.nameless and self._kernel is not None and self.now_ns >= self._next_names_ns:
+            self._next_names_ns = self.now_ns + _NAMES_NS
             self.owners.named(self._kernel.names())
         self.owners.search()
         return moves

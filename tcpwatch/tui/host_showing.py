@@ -6,6 +6,7 @@ not know what the screen shows.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ class Watching:
 
     def start(self) -> None:
         self._watch.look_first()
+        gc.freeze()  # ten thousand sockets that stay need not be looked through again and again
         self._thread.start()
 
     def end(self) -> None:

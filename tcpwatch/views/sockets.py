@@ -16,7 +16,7 @@ from tcpwatch.model.timeline import Basis, Belief
 from tcpwatch.model.witness import Availability
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.canvas import Span, shortened, width_of
-from tcpwatch.views.palette import BOLD, DIM, WARN, state_style
+from tcpwatch.views.palette import BOLD, DIM, WARN, in_ascii, paint, state_style
 from tcpwatch.views.wording import Wording
 
 _SECOND_NS = 1_000_000_000
@@ -105,6 +105,15 @@ def clock(unix_ns: int) -> str:
     """``12:03:04.123``, the local time."""
     seconds, rest_ns = divmod(unix_ns, _SECOND_NS)
     return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest_ns // 1_000_000:03d}"
+
+
+def printed(line: Iterable[Span], *, colour: bool, ascii_only: bool) -> str:
+    """A line as it is printed. Unlike `canvas.joined`, fast enough for thousands a second."""
+    texts = [
+        paint(in_ascii(text) if ascii_only else text, style if colour else "")
+        for text, style in line
+    ]
+    return "".join(texts).rstrip()
 
 
 def move_line(move: MoveFacts, wording: Wording) -> list[Span]:

@@ -152,7 +152,7 @@ def test_the_kernels_last_words_stay_open_until_the_table_is_looked_at() -> None
     host.table(S.TIME_WAIT)
     population.feed(host.events[-1])
     assert socket.state is S.TIME_WAIT
-    assert not list(population.in_doubt())
+    assert not population.in_doubt()
     assert population.counts == {frozenset({S.TIME_WAIT}): 1}
 
 
