@@ -17,6 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer
 
+from tcpwatch.model.events import WIRE
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.tui.app import BASE_SHEET, COMMON_KEYS, FRAME_S, TcpwatchApp
 from tcpwatch.tui.heading import heading_line
@@ -28,7 +29,8 @@ from tcpwatch.tui.reel import Reel, transitions_of
 from tcpwatch.tui.scene import End, Scene, scene_at
 from tcpwatch.tui.statemap import StateFigure
 from tcpwatch.tui.wire import Gate, wire_lines
-from tcpwatch.views.canvas import visible
+from tcpwatch.views.canvas import visible, words, wrap
+from tcpwatch.views.palette import DIM
 from tcpwatch.views.statemap import StateMap
 from tcpwatch.views.summary import CAPTURE
 
@@ -276,7 +278,15 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
             figure.mark(end.marks if end else _UNKNOWN)
         wire = self._pane("wire")
         wire.entitle(self.wire_title(gate))
-        wire.show(wire_lines(scene, *wire.size, gate))
+        if self._sees_the_wire:
+            wire.show(wire_lines(scene, *wire.size, gate))
+        else:
+            wire.show(wrap(words("nobody sees the segments here", DIM), wire.size.width))
+
+    @property
+    def _sees_the_wire(self) -> bool:
+        sources = self.reel.record.sources
+        return any(one.get("name") == WIRE and one.get("available") for one in sources)
 
     def wire_title(self, gate: Gate | None) -> str:
         """What stands above the wire."""

@@ -66,6 +66,7 @@ class LiveRun(Recorder):
             threading.Lock()
         )  # the tables come and go in another thread than they are read in
         self._chosen = 0
+        self._note = ""
         self.script: Path | None = scenario.path
         self.plays = True
         self.error: TcpwatchError | None = None
@@ -96,6 +97,8 @@ class LiveRun(Recorder):
         """The lab is open, and nothing has happened in it."""
         self._wire = stage.wire
         if stage.wire is None:
+            if self._stepped:
+                self._note = "there is no wire to step through: `tcpwatch doctor` says why"
             return
         hosts = (stage.client, stage.server)
         for host in hosts if self._stepped else ():
@@ -151,14 +154,15 @@ class LiveRun(Recorder):
         judged = self._judged
         problem = judged.record.problem if judged else None
         failed = judged.record.failed_checks if judged else ()
-        return problem or (failed[0] if failed else "")
+        return problem or (failed[0] if failed else self._note)
 
 
 class Recorded:
     """A recording, or a capture, that was read."""
 
-    def __init__(self, reel: Reel) -> None:
+    def __init__(self, reel: Reel, runs: int = 1) -> None:
         self._reel = reel
+        self._note = f"the first of {runs} runs in it" if runs > 1 else ""
         self.plays = False
         known = catalogue().get(reel.record.scenario)
         self.script: Path | None = known.path if known else None
@@ -170,7 +174,7 @@ class Recorded:
         return None
 
     def trouble(self) -> str:
-        return self._reel.record.problem or ""
+        return self._reel.record.problem or self._note
 
 
 def run_on_screen(names: Sequence[str], settings: Settings, *, stepped: bool = False) -> int:
@@ -219,7 +223,9 @@ def replay_on_screen(names: Sequence[str], settings: Settings) -> int:
             outputs.replay(index, recording)
         reel = reel_of(recordings[0], *tracker_of(recordings[0]))
         name = escaped(reel.record.scenario or names[0])
-        screen = LabScreen(Recorded(reel), name=name, pace=Pace(Mode.STILL, -1), stop=stop)
+        screen = LabScreen(
+            Recorded(reel, len(recordings)), name=name, pace=Pace(Mode.STILL, -1), stop=stop
+        )
         with surely_ends(stop, bool):
             screen.run()
         outputs.close(many=len(recordings) > 1)
