@@ -270,7 +270,10 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
         cut_off = "the recording is cut off before its end"
         record = replace(record, inconclusive=(*record.inconclusive, cut_off))
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
-    return record, Tracker(roles=record.roles, attending=attending, newborn_only=True)
+    of_host = record.lab.get("kind") == "host"
+    return record, Tracker(
+        roles=record.roles, attending=attending, newborn_only=not of_host, of_host=of_host
+    )
 
 
 def _has_many(recording: Recording) -> bool:
