@@ -74,8 +74,9 @@ class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
         """?: the keys of this screen, and its signs."""
         if isinstance(self.screen, Help):
             return
-        bindings = [active.binding for active in self.screen.active_bindings.values()]
-        own = [binding for binding in bindings if _is_own(binding)]
+        ours = list(Binding.make_bindings(self.BINDINGS))
+        others = [active.binding for active in self.screen.active_bindings.values()]
+        own = [key for key in dict.fromkeys([*ours, *others]) if _is_own(key)]
         self.push_screen(Help(f"{self.NAME}: help", keys_of(own), self.LEGEND))
 
     def action_next_theme(self) -> None:

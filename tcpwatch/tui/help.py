@@ -37,7 +37,7 @@ class Help(ModalScreen[None]):
         with Vertical(id="help"):
             yield Static(self._title, id="help-title", markup=False)
             yield Pane(id="help-text")
-            yield Static("escape closes", id="help-foot", markup=False)
+            yield Static("ctrl+p has all commands    escape closes", id="help-foot", markup=False)
 
     def on_mount(self) -> None:
         self.query_one(Pane).focus()

@@ -32,7 +32,7 @@ from tcpwatch.tui.reel import Reel
 from tcpwatch.tui.scene import Scene
 from tcpwatch.views.canvas import Span, Word, shortened, visible, words, wrap
 from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
-from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN, state_style
+from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
 from tcpwatch.views.summary import CAPTURE
 from tcpwatch.views.wording import Wording, labels
 
@@ -310,15 +310,3 @@ def _of_event(event: Event) -> str:
             return f"lost evidence: {visible(reason)} at {when}"
         case MalformedSeen(reason=reason):
             return f"malformed: {visible(reason)} at {when}"
-
-
-def path_line(scene: Scene, index: int) -> list[Span]:
-    """An end's way so far, in a line."""
-    end = scene.ends[index]
-    if end is None:
-        return []
-    found: list[Span] = [Span(end.role, BOLD), Span("  ")]
-    for moved in end.moved:
-        state = moved.after.certain
-        found += [Span(" > ", DIM), Span(str(moved.after), state_style(state) if state else "")]
-    return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -159,11 +158,3 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self.refresh()
-
-
-def plain(text: str, style: str = "") -> tuple[Span, ...]:
-    """One line of one span. ``text`` must be safe already."""
-    return (Span(text, style),)
-
-
-__all__ = ["Lines", "Pane", "Segment", "plain"]

@@ -55,7 +55,6 @@ class End:
     address: str
     marks: StateMap
     moved: tuple[Transition, ...]
-    since_ns: int | None  # when it came into its state
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,6 @@ class Scene:
     ends: tuple[End | None, End | None]
     flights: tuple[Flight, ...]  # in order of sending
     latest: tuple[str, Transition] | None  # the transition made last, and whose
-    listening_ns: int | None = None
 
 
 def scene_at(reel: Reel, t_ns: int, number: int | None = None) -> Scene:
@@ -88,7 +86,6 @@ def scene_at(reel: Reel, t_ns: int, number: int | None = None) -> Scene:
         (ends[0], ends[1]),
         _flights(reel, connection, t_ns, roles[0]) if connection else (),
         (latest[1], latest[2]) if latest else None,
-        listening,
     )
 
 
@@ -119,7 +116,7 @@ def _nobody(role: str, listening: int | None) -> End | None:
     """An end of which no connection is known: the server may listen already."""
     if listening is None:
         return None
-    return End(role, "", _listener(), (), listening)
+    return End(role, "", _listener(), ())
 
 
 def _listener() -> StateMap:
@@ -138,9 +135,9 @@ def _end(endpoint: Endpoint, t_ns: int, listening: int | None) -> End:
     if not moved:
         # Before its first segment the tracker cannot know; who has seen listen() can.
         if _S.LISTEN in endpoint.initial.states and listening is not None:
-            return End(endpoint.role, address, _listener(), (), listening)
+            return End(endpoint.role, address, _listener(), ())
         marks = StateMap(endpoint.initial.states, endpoint.initial.states)
-        return End(endpoint.role, address, marks, (), None)
+        return End(endpoint.role, address, marks, ())
     visited = set(endpoint.initial.states if endpoint.initial.certain else ())
     edges = set()
     if endpoint.initial.certain is _S.LISTEN and listening is not None:
@@ -161,7 +158,7 @@ def _end(endpoint: Endpoint, t_ns: int, listening: int | None) -> End:
         last.cause,
         ended=_S.CLOSED in last.after.states,
     )
-    return End(endpoint.role, address, marks, moved, last.t_ns)
+    return End(endpoint.role, address, marks, moved)
 
 
 # ---------------------------------------------------------------------- the wire

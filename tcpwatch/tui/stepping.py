@@ -40,7 +40,8 @@ class SteppedRun(Run, Protocol):
         """What each end's kernel is about to do, by role."""
 
 
-_RST, _SYN = "inject a RST at the client; R: at the server", "a SYN; S: at the server"
+_RST = "inject a RST at the client; R: at the server"
+_SYN = "inject a SYN at the client; S: at the server"
 
 _AT_THE_GATE = frozenset({"deliver", "drop", "duplicate", "delay", "reorder", "choose", "run_on"})
 STEP_KEYS: tuple[Binding, ...] = (
