@@ -12,7 +12,9 @@ import time
 from contextlib import ExitStack
 
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.sources.sniffer import Sniffer
 from tcpwatch.tui.host import HostScreen
+from tcpwatch.tui.host_capture import SegmentList
 from tcpwatch.watched import Recorder, WatchSettings, open_recording
 from tcpwatch.watching import TICK_S, Watch
 from tcpwatch.watching_filter import read_filter_argument
@@ -67,7 +69,12 @@ def watch_on_screen(settings: WatchSettings) -> int:
         watching = Watching(watch, recorder, settings.duration_s)
         stack.callback(watching.end)
         watching.start()
-        screen = HostScreen(watch, filter_text=" ".join(settings.filter), over=watching.over)
+        screen = HostScreen(
+            watch,
+            filter_text=" ".join(settings.filter),
+            begin_capture=lambda sock: SegmentList(Sniffer(sock.tuple)),
+            over=watching.over,
+        )
         screen.run()
         watching.end()
         if watching.error is not None:
