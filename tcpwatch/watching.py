@@ -187,6 +187,9 @@ class Watch(Host):
         while not self._looked and not self.stopped:
             self.wait(_KERNEL_NS / 1e9)
             moves += self.step()
+        self.trend.clear()  # what was counted before it was looked at is no trend
+        self.rates.clear()
+        self.note([])
         return moves
 
     def _look(self) -> None:

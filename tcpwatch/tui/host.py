@@ -137,9 +137,9 @@ class HostScreen(TcpwatchApp[None]):
         self._sort, self._descending = "state", False
         self._paused = False
         self._order_at = self._rows_at = 0.0
+        self._ordered = (-1, -1)
         self._seen_moves = -1
         self._seen_second = -1
-        self._listed: list[HostMove] = []
         self._capture: Capture | None = None
         self.rows_drawn = 0
 
@@ -178,7 +178,7 @@ class HostScreen(TcpwatchApp[None]):
 
     def draw_all(self) -> None:
         """Draws everything anew, whatever it costs."""
-        self._seen_second, self._order_at = -1, 0.0
+        self._seen_second, self._order_at, self._ordered = -1, 0.0, (-1, -1)
         self.frame()
 
     def _arrange(self) -> None:
@@ -203,7 +203,7 @@ class HostScreen(TcpwatchApp[None]):
         second = self._host.now_ns // 1_000_000_000
         new_second, self._seen_second = second != self._seen_second, second
         moved = self._host.moved != self._seen_moves
-        if now_s >= self._order_at and (moved or new_second):
+        if now_s >= self._order_at and (self._is_out_of_order() or (new_second and self._ages)):
             self._put_in_order()
         elif new_second or (moved and now_s >= self._rows_at):
             self._table.redraw()
@@ -218,8 +218,18 @@ class HostScreen(TcpwatchApp[None]):
     def _is_help(self) -> bool:
         return not isinstance(self.screen, SocketPage)
 
+    def _is_out_of_order(self) -> bool:
+        """Whether sockets have moved, come or gone since they were put in order."""
+        return (self._host.moved, len(self._host.population)) != self._ordered
+
+    @property
+    def _ages(self) -> bool:
+        """Whether order or choice change although nothing moves: all ages grow alike."""
+        return self._sort in ("recvq", "sendq", "process") or self._filter != And(())
+
     def _put_in_order(self) -> None:
         began_s = time.thread_time()
+        self._ordered = (self._host.moved, len(self._host.population))
         host, subject, chosen = self._host, self._subject, self._filter
         with host.lock:
             sockets = host.population.sockets()

@@ -68,12 +68,12 @@ def columns_for(width: int) -> tuple[Column, ...]:
 
 
 def short_age(age_ns: int, *, at_least: bool = False) -> str:
-    """In whole seconds, so that it changes once a second: ``0s``, ``45s``, ``3m12``, ``2h05``."""
+    """As coarse as one reads it, so that little changes: ``0s``, ``45s``, ``3m``, ``2h05``."""
     seconds = age_ns // _SECOND_NS
     if seconds < 60:
         text = f"{seconds}s"
     elif seconds < 3_600:
-        text = f"{seconds // 60}m{seconds % 60:02d}"
+        text = f"{seconds // 60}m"
     elif seconds < 86_400:
         text = f"{seconds // 3_600}h{seconds % 3_600 // 60:02d}"
     else:
