@@ -149,13 +149,13 @@ class Outputs:
             if keeper.judged is not None:
                 self._ended(index, keeper.judged, held.getvalue())
 
-    def replay(self, index: int, recording: Recording) -> None:
-        """A recording's events through the same tracker to the same sinks."""
+    def replay(self, index: int, recording: Recording, screen: Sink | None = None) -> None:
+        """A recording's events through the same tracker to the same sinks, and to a ``screen``."""
         record, tracker = tracker_of(recording)
         held = io.StringIO()
         summary = self._settings.summary
         many = _has_many(recording) if summary is None else summary
-        sinks = self._sinks(held, summarised=many)
+        sinks = [*self._sinks(held, summarised=many), *([screen] if screen else [])]
         for sink in sinks:
             sink.begin(record)
         for event in recording.events:

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tcpwatch.machine.tracker import Tracker
-from tcpwatch.machine.verdict import judge
 from tcpwatch.model.events import CallPhase, Gap, ProcessChanged, SegmentFate, SegmentSeen, UserCall
-from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Connection, Happening, Judged, RunRecord, Timeline
 
 _NOTHING = RunRecord("", "", {}, (), {}, {})
@@ -128,7 +126,6 @@ class Recorder:
         self._told_ns = 0
         self._tracker: Tracker | None = None
         self._reel = Reel()
-        self.t0_ns = 0
 
     # ------------------------------------------------------------------ the session's thread
 
@@ -159,15 +156,10 @@ class Recorder:
         reel, record, judged = self._reel, self._record, self._judged
         if record is None:
             return reel
-        if self._tracker is None:
-            attending = [str(one["name"]) for one in record.sources if one.get("available")]
-            self._tracker = Tracker(roles=record.roles, attending=attending, newborn_only=True)
         fresh = [self._told.popleft() for _ in range(len(self._told))]
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        for happening in fresh:
-            self._tracker.feed(happening.event)
         if fresh or not reel.begun or (judged and not reel.judged):
-            timeline = judged.timeline if judged else self._tracker.timeline(self._told_ns)
+            timeline = judged.timeline if judged else self._concluded(record, fresh)
             reel = replace(
                 reel,
                 record=judged.record if judged else record,
@@ -181,12 +173,14 @@ class Recorder:
         self._reel = reel
         return reel
 
-
-def reel_of(recording: Recording, record: RunRecord, tracker: Tracker) -> Reel:
-    """A recording, whole."""
-    happenings = tuple(tracker.feed(event) for event in recording.events)
-    judged = judge(record, tracker.timeline(record.end_ns))
-    return Reel(record, happenings, judged.timeline, record.end_ns, judged, (), begun=True)
+    def _concluded(self, record: RunRecord, fresh: Iterable[Happening]) -> Timeline:
+        """What is concluded so far: the session's own tracker is its thread's."""
+        if self._tracker is None:
+            attending = [str(one["name"]) for one in record.sources if one.get("available")]
+            self._tracker = Tracker(roles=record.roles, attending=attending, newborn_only=True)
+        for happening in fresh:
+            self._tracker.feed(happening.event)
+        return self._tracker.timeline(self._told_ns)
 
 
 def transitions_of(connection: Connection | None) -> Iterable[tuple[int, str]]:

@@ -18,7 +18,7 @@ from tcpwatch.lab.host import Host
 from tcpwatch.lab.scenario import Scenario, catalogue, find
 from tcpwatch.lab.sockets import SocketTable
 from tcpwatch.lab.wire import Wire
-from tcpwatch.outputs import Outputs, Settings, open_outputs, tracker_of
+from tcpwatch.outputs import Outputs, Settings, open_outputs
 from tcpwatch.replaying import read_file
 from tcpwatch.running import signals
 from tcpwatch.session import Interrupted
@@ -26,7 +26,7 @@ from tcpwatch.staging import Stage
 from tcpwatch.tui.lab import LabScreen
 from tcpwatch.tui.leaving import surely_ends
 from tcpwatch.tui.pace import Mode, Pace
-from tcpwatch.tui.reel import Recorder, Reel, reel_of
+from tcpwatch.tui.reel import Recorder, Reel
 from tcpwatch.tui.stepping import StepScreen
 from tcpwatch.tui.timers import Timer, timers_of
 from tcpwatch.tui.wire import Gate, Waiting
@@ -219,9 +219,10 @@ def replay_on_screen(names: Sequence[str], settings: Settings) -> int:
         recordings = list(read_file(names[0], keep_octets=True))
         if not recordings:
             raise TcpwatchError(f"{names[0]} has no run in it", "", ExitCode.USAGE)
+        shown = Recorder()
         for index, recording in enumerate(recordings):
-            outputs.replay(index, recording)
-        reel = reel_of(recordings[0], *tracker_of(recordings[0]))
+            outputs.replay(index, recording, None if index else shown)
+        reel = shown.reel()
         name = escaped(reel.record.scenario or names[0])
         screen = LabScreen(
             Recorded(reel, len(recordings)), name=name, pace=Pace(Mode.STILL, -1), stop=stop

@@ -11,10 +11,10 @@ import pytest
 from rich.color import Color
 from textual.pilot import Pilot
 
-from tcpwatch.outputs import tracker_of
+from tcpwatch.outputs import Settings, open_outputs
 from tcpwatch.replaying import read_file
 from tcpwatch.tui.app import TcpwatchApp
-from tcpwatch.tui.reel import Reel, reel_of
+from tcpwatch.tui.reel import Recorder, Reel
 
 DATA = Path(__file__).parents[1] / "data"
 Story = Callable[[Pilot[Any]], Awaitable[None]]
@@ -27,7 +27,10 @@ LitOn = Callable[[TcpwatchApp[Any]], list[str]]
 def reel() -> Reel:
     """Simultaneous close, as it was once recorded."""
     (recording,) = read_file(str(DATA / "recordings" / "simultaneous-close.jsonl"))
-    return reel_of(recording, *tracker_of(recording))
+    shown = Recorder()
+    with open_outputs(Settings(quiet=True)) as outputs:
+        outputs.replay(0, recording, shown)
+    return shown.reel()
 
 
 @pytest.fixture(scope="session")
