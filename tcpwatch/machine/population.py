@@ -214,52 +214,67 @@ class Population:
         if self._kernel.continues(reported):
             socket = self._by_skaddr.get(reported.skaddr)
             if socket is not None and socket.ended_ns is None:
-                move = self._grown(socket, event, reported)
+                before, after = reported.before, reported.after
+                move = self._grown(socket, before, after, event.t_ns, event.id)
                 if move is not None:
                     return [move]
         moves: list[HostMove] = []
         for report in self._kernel.read(event, reported):
-            socket = self._of_report(report)
-            if reported.skaddr:
-                self._by_skaddr[reported.skaddr] = socket
-            if report.before is _S.CLOSED:
-                socket.opener = reported.pid
-            claim = Claim(
-                KERNEL,
-                report.after,
-                report.t_ns,
-                report.event,
-                Basis.REPORTED,
-                before=_ONLY[report.before] if report.opens else None,
-            )
-            history = self._admitted(socket, claim)
-            moves += self._now(socket, history, settled=False)
+            moves += self._told(reported, report)
         if reported.after is _S.CLOSED:
             self._by_skaddr.pop(reported.skaddr, None)
         return moves
 
-    def _grown(self, socket: HostSocket, event: Event, reported: StateReported) -> HostMove | None:
+    def _told(self, reported: StateReported, report: Report) -> list[HostMove]:
+        socket = self._of_report(report)
+        if reported.skaddr:
+            self._by_skaddr[reported.skaddr] = socket
+        if report.before is _S.CLOSED:
+            socket.opener = reported.pid
+        if len(report.after) == 1 and socket.ended_ns is None:
+            (after,) = report.after
+            move = self._grown(socket, report.before, after, report.t_ns, report.event)
+            if move is not None:
+                return [move]
+        claim = Claim(
+            KERNEL,
+            report.after,
+            report.t_ns,
+            report.event,
+            Basis.REPORTED,
+            before=_ONLY[report.before] if report.opens else None,
+        )
+        return self._now(socket, self._admitted(socket, claim), settled=False)
+
+    def _grown(
+        self, socket: HostSocket, left: TcpState, state: TcpState, t_ns: int, event: int
+    ) -> HostMove | None:
         """What `History.admit` makes of a report that continues what the kernel told last.
 
         Most reports of a busy host do, and it takes a tenth of the time. None: this one does not.
         """
         history = socket.history
         steps = history.steps
-        before, after = _ONLY[reported.before], _ONLY[reported.after]
-        if history.bounds or steps[-1].states != before or (before, after) not in _edges():
+        before, after = _ONLY[left], _ONLY[state]
+        known = steps[-1].states
+        if history.bounds or (before, after) not in _edges():
             return None
-        if history.cursor(KERNEL) != len(steps) - 1:
+        if known is _UNBORN and not history.cursors and left in _UNBORN:
+            steps = (PathStep(before, steps[0].t_ns),)
+        elif known != before or history.cursor(KERNEL) != len(steps) - 1:
             return None
-        t_ns = event.t_ns
-        step = PathStep(after, t_ns, "", Basis.REPORTED, _BY_KERNEL, (event.id,))
+        step = PathStep(after, t_ns, "", Basis.REPORTED, _BY_KERNEL, (event,))
         cursors = {**history.cursors, KERNEL: len(steps)}
-        socket.history = History((*steps, step), cursors, history.bounds, history.contradictions)
+        socket.history = History((*steps, step), cursors, {}, history.contradictions)
         socket.settled = False
-        self._count(before, -1)
+        self._count(known, -1)
         self.counts[after] += 1
         self.moved += 1
-        cause = cause_of(before, after)
-        return HostMove(socket, before, after, t_ns, cause, Basis.REPORTED, False)
+        over = after in _OVER
+        cause = Stimulus.RST.value if over and socket.reset else cause_of(before, after)
+        if over:
+            self._end(socket, t_ns)
+        return HostMove(socket, before, after, t_ns, cause, Basis.REPORTED, gap=False)
 
     def _of_report(self, report: Report) -> HostSocket:
         socket = self._live.get(report.four_tuple)
