@@ -153,27 +153,6 @@ def _run_on_screen(arguments: argparse.Namespace) -> int:
 
 
 def _must_be_a_terminal() -> None:
-    # Textual reads the one and writes to the last; the first says whether anybody looks.
-    if not all(map(_on_a_terminal, (sys.stdout, sys.stdin, sys.stderr))):
-        raise TcpwatchError(
-            "--tui needs a terminal, and there is none here",
-            "leave it out: text, --json and --jsonl need none",
-            ExitCode.USAGE,
-        )
-
-
-def _run_on_screen(arguments: argparse.Namespace) -> int:
-    _must_be_a_terminal()
-    from tcpwatch.prestart import prepare
-
-    prepare()
-    with _undisturbed():
-        from tcpwatch.tui.showing import run_on_screen
-
-    return run_on_screen(arguments.scenario, _settings(arguments), stepped=arguments.step)
-
-
-def _must_be_a_terminal() -> None:
     if os.environ.get("TEXTUAL_DRIVER"):
         return  # `textual serve`: a browser is the terminal
     # Textual reads the one and writes to the last; the first says whether anybody looks.
@@ -220,12 +199,6 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    if arguments.tui:
-        _must_be_a_terminal()
-        with _undisturbed():
-            from tcpwatch.tui.showing import replay_on_screen
-
-        return replay_on_screen(arguments.file, _settings(arguments))
     if arguments.tui:
         _must_be_a_terminal()
         with _undisturbed():
@@ -335,14 +308,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a debugger: --tui, and the wire stops for every segment",
     )
-    run.add_argument(
-        "--tui", action="store_true", help="on a screen: both ends' figures, the wire between"
-    )
-    run.add_argument(
-        "--step",
-        action="store_true",
-        help="a debugger: --tui, and the wire stops for every segment",
-    )
     _add_choice(run)
     _add_lab(run)
     _add_output(run)
@@ -362,9 +327,6 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="+", metavar="FILE", help="a capture or a recording, or - for stdin"
     )
     replay.set_defaults(command=_replay)
-    replay.add_argument(
-        "--tui", action="store_true", help="on a screen: walk back and forth through it"
-    )
     replay.add_argument(
         "--tui", action="store_true", help="on a screen: walk back and forth through it"
     )
