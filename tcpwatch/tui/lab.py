@@ -278,7 +278,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
             figure.mark(end.marks if end else _UNKNOWN)
         wire = self._pane("wire")
         wire.entitle(self.wire_title(gate))
-        if self._sees_the_wire:
+        if self._sees_the_wire or not self.reel.begun:
             wire.show(wire_lines(scene, *wire.size, gate))
         else:
             wire.show(wrap(words("nobody sees the segments here", DIM), wire.size.width))
@@ -302,14 +302,13 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
     def _draw_story(self, scene: Scene) -> None:
         ladder = self._pane("ladder")
         width = max(ladder.size.width - 1, 40)
-        if (width, scene.number) != (self._ladder.width, self._ladder.number):
-            self._ladder = LadderPage(width, scene.number)
+        only = self._number if self._is_capture else None
+        if (width, only) != (self._ladder.width, self._ladder.number):
+            self._ladder = LadderPage(width, only)
         stands = self._pace.mode is Mode.STILL
         lines, last = self._ladder.at(self.reel, scene.t_ns, future=stands)
         ended = self.reel.judged is not None and scene.t_ns >= self.reel.end_ns
         ladder.show(lines, marked=None if ended or not stands else last, follow=True)
-        if ended:
-            ladder.show(lines, follow=True)
         script = self._pane("script")
         source, at = script_lines(self._source, self.reel.line_at(scene.t_ns), script.size.width)
         script.show(source, marked=at)

@@ -33,7 +33,6 @@ from tcpwatch.tui.scene import Scene
 from tcpwatch.views.canvas import Span, Word, shortened, visible, words, wrap
 from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
-from tcpwatch.views.summary import CAPTURE
 from tcpwatch.views.wording import Wording, labels
 
 Lines = list[list[Span]]
@@ -59,7 +58,10 @@ def spans_of(text: str) -> list[Span]:
 
 @dataclass
 class LadderPage:
-    """The ladder for a width, drawn once; each line has the time from which it is to be seen."""
+    """The ladder for a width, drawn once; each line has the time from which it is to be seen.
+
+    ``number``: of that connection alone; None: of all.
+    """
 
     width: int
     number: int | None = None
@@ -93,9 +95,8 @@ class LadderPage:
             self._heading = True
             self._ladder.begin(reel.record)
             self._heading = False
-        only = self.number if reel.record.lab.get("kind") == CAPTURE else None
         for happening in reel.happenings[self._fed :]:
-            if only is not None and happening.connection not in (None, only):
+            if self.number is not None and happening.connection not in (None, self.number):
                 continue
             self._ladder.feed(happening)
             self._last_ns = happening.event.t_ns
@@ -103,7 +104,7 @@ class LadderPage:
         if reel.judged is not None:
             self._ladder.tick()
             self._ladder.drawing_ns = reel.end_ns
-            self._ladder.finish(_of_one(reel.judged, only))
+            self._ladder.finish(_of_one(reel.judged, self.number))
             self._finished = True
         elif reel.told_ns - self._last_ns > LONGEST_MOMENT_NS:
             self._ladder.tick()

@@ -100,7 +100,7 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
                 self.refresh(Region(0, y, self.size.width, 1))
         if marked is not None and marked != was:
             self._keep_in_sight(marked)
-        elif follow and len(new) != len(old):
+        elif follow and (len(new) != len(old) or was is not None):
             self.scroll_to(y=max(len(new) - self.size.height, 0), animate=False, force=True)
 
     def _keep_in_sight(self, line: int) -> None:
