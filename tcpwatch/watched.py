@@ -19,6 +19,7 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.machine.filtering import And, Node
 from tcpwatch.machine.population import HostMove
 from tcpwatch.model.events import Event, Gap, KernelNoted, SocketSampled, StateReported
+from tcpwatch.model.host import Holding
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Belief
@@ -105,6 +106,11 @@ def _tell_table(watch: Watch, wanted: Node, settings: WatchSettings) -> None:
     wording = Wording(settings.ascii_only)
     for line in table_lines(rows, settings.width, wording):
         _say(printed(line, colour=settings.colour, ascii_only=settings.ascii_only))
+    if any(facts.holding is Holding.UNKNOWN and facts.inode for facts in rows):
+        sys.stdout.flush()
+        sys.stderr.write(
+            "?: a process that shows nobody here its sockets; run as root of the host\n"
+        )
 
 
 class _Log:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import struct
@@ -183,6 +184,29 @@ def test_whoever_reads_no_more_ends_it_quietly() -> None:
         told = process.stderr.read()
         assert "Traceback" not in told
         assert "Broken pipe" not in told
+
+
+@pytest.mark.needs("table")
+def test_on_a_terminal_it_is_a_screen_that_leaves_it_as_it_was() -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    with subprocess.Popen(
+        WATCH, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as one:
+        os.close(theirs)
+        told = b""
+        try:
+            while b"sockets" not in told:
+                told += os.read(ours, 1 << 16)
+            os.write(ours, b"q")
+            while True:
+                told += os.read(ours, 1 << 16)
+        except OSError:  # EIO: nobody has the terminal any more
+            pass
+        os.close(ours)
+        one.wait(PATIENCE_S)
+        assert one.returncode == 0
+    assert told.count(b"\x1b[?1049h") == told.count(b"\x1b[?1049l") == 1
 
 
 @pytest.mark.parametrize(

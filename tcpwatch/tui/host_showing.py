@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack
 
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.running import signals
 from tcpwatch.sources.sniffer import Sniffer
 from tcpwatch.tui.host import HostScreen
 from tcpwatch.tui.host_capture import SegmentList
@@ -23,9 +24,16 @@ from tcpwatch.watching_filter import read_filter_argument
 class Watching:
     """A host that is watched in a thread, beginning with `start`."""
 
-    def __init__(self, watch: Watch, recorder: Recorder | None, duration_s: float | None) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        recorder: Recorder | None,
+        duration_s: float | None,
+        over: threading.Event,
+    ) -> None:
         self.error: TcpwatchError | None = None
-        self.over = threading.Event()
+        self.interrupted = True
+        self._over = over
         self._watch, self._recorder = watch, recorder
         self._until_s = None if duration_s is None else time.monotonic() + duration_s
         self._thread = threading.Thread(target=self._go_on, name="tcpwatch-watch", daemon=True)
@@ -48,11 +56,12 @@ class Watching:
                 if self._recorder is not None:
                     self._recorder.flush()
                 if self._until_s is not None and time.monotonic() >= self._until_s:
+                    self.interrupted = False
                     break
         except TcpwatchError as error:
-            self.error = error
+            self.error, self.interrupted = error, False
         finally:
-            self.over.set()
+            self._over.set()
 
 
 def watch_on_screen(settings: WatchSettings) -> int:
@@ -66,17 +75,19 @@ def watch_on_screen(settings: WatchSettings) -> int:
         if recorder is not None:
             recorder.begin()
             stack.callback(recorder.end)
-        watching = Watching(watch, recorder, settings.duration_s)
+        over = stack.enter_context(signals())
+        watching = Watching(watch, recorder, settings.duration_s, over)
         stack.callback(watching.end)
         watching.start()
         screen = HostScreen(
             watch,
             filter_text=" ".join(settings.filter),
             begin_capture=lambda sock: SegmentList(Sniffer(sock.tuple)),
-            over=watching.over,
+            over=over,
         )
         screen.run()
+        interrupted = over.is_set() and watching.interrupted
         watching.end()
         if watching.error is not None:
             raise watching.error
-    return ExitCode.OK
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.OK
