@@ -2,8 +2,7 @@
 
 Owns: our addresses and the signs by which a socket of another namespace is known. Loopback has the
 same addresses in each: there it is whose process it is that calls, and whether anybody here
-listens. A process that is gone before it is asked about counts as ours. Must not know more of a
-socket than its event tells.
+listens. Must not know more of a socket than its event tells.
 """
 
 from __future__ import annotations
@@ -91,23 +90,31 @@ class OwnNamespace:
         if reported.before is TcpState.CLOSED:
             # Its process is on the CPU: it calls connect() or listen().
             ours = self._is_ours(reported.pid)
+            if ours is None and _is_loopback(reported.remote.ip):
+                # Whoever it was is gone: ours, if it called somebody of ours.
+                return not self._listens(reported.remote.port, listening)
             if ours and reported.after is TcpState.LISTEN:
                 self._listened.add(reported.local.port)
-            return not ours
+            return ours is False
         if reported.before is TcpState.LISTEN and reported.remote.port:
-            port = reported.local.port
-            return port not in listening and port not in self._listened
+            return not self._listens(reported.local.port, listening)
         return False
 
-    def _is_ours(self, pid: int) -> bool:
+    def _listens(self, port: int, listening: Collection[int]) -> bool:
+        return port in listening or port in self._listened
+
+    def _is_ours(self, pid: int) -> bool | None:
+        """None: that process is gone."""
         now_s = time.monotonic()
         if now_s >= self._forget_s:
             self._forget_s = now_s + _FORGET_S
             self._ours = {}
-        ours = self._ours.get(pid)
-        if ours is None:
-            ours = self._ours[pid] = self._namespace_of(pid) in (None, self._own)
-        return ours
+        if pid not in self._ours:
+            namespace = self._namespace_of(pid)
+            if namespace is None:
+                return None
+            self._ours[pid] = namespace == self._own
+        return self._ours[pid]
 
 
 def _namespace_of(pid: int) -> str | None:

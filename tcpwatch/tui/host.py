@@ -296,13 +296,14 @@ class HostScreen(TcpwatchApp[None]):
         trend = list(self._host.trend)
         if not trend:
             return
-        strip = self._pane("strip")
-        strip.show(strip_lines(trend, self.size.width - 1, 2))
+        strip, figure = self._pane("strip"), self.screen_stack[0].query_one(StateFigure)
+        if strip.display:
+            strip.show(strip_lines(trend, self.size.width - 1, 2))
+        if not figure.display:
+            return
         latest = trend[-1]
         notes = {state: told for state in latest if (told := note(state, trend, _NOTE_CELLS - 1))}
-        self.screen_stack[0].query_one(StateFigure).mark(
-            StateMap(visited=frozenset(latest), notes=notes)
-        )
+        figure.mark(StateMap(visited=frozenset(latest), notes=notes))
 
     def _show_head(self) -> None:
         host = self._host

@@ -196,8 +196,9 @@ def test_on_loopback_the_process_that_connects_tells_whose_it_is() -> None:
     assert ours.is_foreign(reported(S.ESTABLISHED, S.CLOSED, 5, 2), ())
     # The kernel uses its memory again: for one of ours.
     assert not ours.is_foreign(reported(S.CLOSED, S.SYN_SENT, 5, 2), ())
-    # A process that is gone cannot be asked.
-    assert not ours.is_foreign(reported(S.CLOSED, S.SYN_SENT, 99, 3), ())
+    # A process that is gone cannot be asked: then it is whom it called.
+    assert ours.is_foreign(reported(S.CLOSED, S.SYN_SENT, 99, 3), ())
+    assert not ours.is_foreign(reported(S.CLOSED, S.SYN_SENT, 99, 4), {80: 1})
 
 
 def test_what_is_accepted_is_ours_where_somebody_of_ours_listens() -> None:
