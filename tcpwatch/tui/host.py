@@ -53,6 +53,7 @@ from tcpwatch.watching_host import Host
 _NOTE_CELLS = 10
 _ORDER_S = 0.5  # between two times that all rows are put in order
 _ROWS_S = 0.25  # between two times that the rows in sight are drawn anew, while they move
+_BUSY, _BUSY_S = 200, 0.75  # with more moves a second than these nobody reads along: so seldom
 _SHARE = 0.015  # of a core that the putting in order may take
 _MOVES_SHOWN = 200
 
@@ -209,7 +210,8 @@ class HostScreen(TcpwatchApp[None]):
             self._table.redraw()
         if (moved and now_s >= self._rows_at) or new_second:
             self._seen_moves = self._host.moved
-            self._rows_at = now_s + _ROWS_S
+            rates = self._host.rates
+            self._rows_at = now_s + (_BUSY_S if rates and rates[-1] > _BUSY else _ROWS_S)
             self._show_moves()
         if new_second:
             self._show_states()
