@@ -27,6 +27,13 @@ _EXIT_CODES = """\
 exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
 3 could not observe (INCONCLUSIVE); 130 interrupted"""
 
+_FILTERS = """\
+FILTER is a list of terms, all of which must hold; quote it where the shell would take part:
+  state:close-wait  state:fin-*  'age>5s'  port:443  sport:8080  dport:80,443
+  ip:10.0.0.0/8  process:nginx*  pid:123  user:www-data  'recvq>10k'  was:syn-received
+  not state:listen  (port:80 or port:443)  path:'... > CLOSE-WAIT[>5s]'
+a bare word is searched for in states, addresses, ports, processes and users"""
+
 _FILTER_HELP = """\
 filters: terms side by side must all hold; `or`, `not` or -, (...), quotes
   state:close-wait port:443     FIELD:VALUE; it is enough that one end fits
@@ -162,6 +169,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.tui or arguments.step:
+        return _run_on_screen(arguments)
     if not _plays_side_by_side(arguments):
         from tcpwatch.prestart import prepare
 
@@ -170,6 +179,29 @@ def _run(arguments: argparse.Namespace) -> int:
         from tcpwatch.running import run_scenarios
 
     return run_scenarios(arguments.scenario, _settings(arguments))
+
+
+def _run_on_screen(arguments: argparse.Namespace) -> int:
+    _must_be_a_terminal()
+    from tcpwatch.prestart import prepare
+
+    prepare()
+    with _undisturbed():
+        from tcpwatch.tui.showing import run_on_screen
+
+    return run_on_screen(arguments.scenario, _settings(arguments), stepped=arguments.step)
+
+
+def _must_be_a_terminal() -> None:
+    if os.environ.get("TEXTUAL_DRIVER"):
+        return  # `textual serve`: a browser is the terminal
+    # Textual reads the one and writes to the last; the first says whether anybody looks.
+    if not all(map(_on_a_terminal, (sys.stdout, sys.stdin, sys.stderr))):
+        raise TcpwatchError(
+            "--tui needs a terminal, and there is none here",
+            "leave it out: text, --json and --jsonl need none",
+            ExitCode.USAGE,
+        )
 
 
 def _plays_side_by_side(arguments: argparse.Namespace) -> bool:
@@ -227,7 +259,40 @@ def _exec(arguments: argparse.Namespace) -> int:
     return execute(request, _settings(arguments))
 
 
+def _watch(arguments: argparse.Namespace) -> int:
+    with _undisturbed():
+        from tcpwatch.watched import WatchSettings, watch_without_screen
+        from tcpwatch.watching import WatchOptions
+
+    on_terminal = _on_a_terminal(sys.stdout)
+    settings = WatchSettings(
+        filter=tuple(arguments.filter),
+        options=WatchOptions(arguments.without, arguments.sampler),
+        jsonl=arguments.jsonl,
+        once=arguments.once,
+        duration_s=arguments.duration,
+        count=arguments.count,
+        quiet=arguments.quiet,
+        width=_width() if on_terminal else None,
+        colour=_colourful(),
+        ascii_only=_only_ascii(),
+    )
+    screen = on_terminal and not (arguments.text or arguments.once or arguments.quiet)
+    if screen and arguments.count is None and arguments.jsonl != "-":
+        with _undisturbed():
+            from tcpwatch.tui.host_showing import watch_on_screen
+
+        return watch_on_screen(settings)
+    return watch_without_screen(settings)
+
+
 def _replay(arguments: argparse.Namespace) -> int:
+    if arguments.tui:
+        _must_be_a_terminal()
+        with _undisturbed():
+            from tcpwatch.tui.showing import replay_on_screen
+
+        return replay_on_screen(arguments.file, _settings(arguments))
     with _undisturbed():
         from tcpwatch.running import replay_recordings
 
@@ -323,12 +388,22 @@ def _parser() -> argparse.ArgumentParser:
         "scenario", nargs="*", metavar="NAME|FILE", help="a name from `tcpwatch list`, or your file"
     )
     run.set_defaults(command=_run)
+    run.add_argument(
+        "--tui", action="store_true", help="on a screen: both ends' figures, the wire between"
+    )
+    run.add_argument(
+        "--step",
+        action="store_true",
+        help="a debugger: --tui, and the wire stops for every segment",
+    )
     _add_choice(run)
     _add_lab(run)
     _add_output(run)
     _add_baseline(_add_reports(run))
 
     _add_exec(commands)
+
+    _add_watch(commands)
 
     replay = commands.add_parser(
         "replay",
@@ -343,6 +418,9 @@ def _parser() -> argparse.ArgumentParser:
         "file", nargs="+", metavar="FILE", help="a capture or a recording, or - for stdin"
     )
     replay.set_defaults(command=_replay)
+    replay.add_argument(
+        "--tui", action="store_true", help="on a screen: walk back and forth through it"
+    )
     _add_selection(replay)
     _add_way(replay)
     _add_output(replay, tables=True)
@@ -502,6 +580,46 @@ def _add_way(command: argparse.ArgumentParser) -> None:
         action="store_false",
         help="draw the connections, however many they are",
     )
+
+
+def _add_watch(commands: argparse._SubParsersAction[_Parser]) -> None:
+    watch = commands.add_parser(
+        "watch",
+        help="the TCP connections of this host, live",
+        description="Shows all TCP sockets of this host (of this network namespace) as their\n"
+        "states move: on a terminal as a screen, else as a log, a line for each move.",
+        epilog=f"{_FILTERS}\n\nexit status: 0 it ended by --once, --duration, --count or q;\n"
+        "2 wrong usage; 3 nobody here can see; 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    watch.add_argument("filter", nargs="*", metavar="FILTER", help="only these sockets, see below")
+    shape = watch.add_argument_group("what is shown").add_mutually_exclusive_group()
+    shape.add_argument("--text", action="store_true", help="a log also on a terminal")
+    shape.add_argument("--once", action="store_true", help="the table as it is now, like ss")
+    ending = watch.add_argument_group("when it ends (else by ctrl-C)")
+    ending.add_argument("--duration", type=_seconds, metavar="S", help="after so many seconds")
+    ending.add_argument("--count", type=_positive, metavar="N", help="after so many moves")
+    group = watch.add_argument_group("witnesses and output")
+    group.add_argument(
+        "--sampler",
+        choices=("sockdiag", "psutil"),
+        default="",
+        help="what reads the socket table (default: sockdiag where there is netlink)",
+    )
+    group.add_argument(
+        "--without", type=_kernel, default=frozenset(), metavar="kernel", help="do without it"
+    )
+    group.add_argument(
+        "--jsonl", metavar="FILE", help="the recording: every event, for `replay` (FILE may be -)"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="no log: only the recording")
+    watch.set_defaults(command=_watch)
+
+
+def _kernel(text: str) -> frozenset[str]:
+    if text != "kernel":
+        raise argparse.ArgumentTypeError(f"{text!r}: only the kernel can be left out")
+    return frozenset({text})
 
 
 def _add_choice(run: argparse.ArgumentParser) -> None:

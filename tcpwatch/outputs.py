@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario
@@ -24,7 +24,7 @@ from tcpwatch.model.recording import Recording, encode_event, encode_foot, encod
 from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord, Verdict
 from tcpwatch.replayed import Replayed, conclude
 from tcpwatch.reports import Reports, open_reports, read_baseline
-from tcpwatch.session import Session, Sink
+from tcpwatch.session import Attendant, Session, Sink
 from tcpwatch.sifting import Sifted, Wish, sift
 from tcpwatch.staging import Options
 from tcpwatch.views import json as json_view
@@ -117,6 +117,10 @@ class _Planned:
     run: Run | None = None
 
 
+class Screen(Sink, Attendant, Protocol):
+    """A screen: it is told everything."""
+
+
 class Outputs:
     """All outputs of one command. ``planned`` runs are known by their index.
 
@@ -181,19 +185,31 @@ class Outputs:
         """Progress: that one is being played."""
         self._progress.begin(index, scenario.name)
 
-    def play(self, index: int, scenario: Scenario, stop: threading.Event) -> None:
-        """One run, shown as it happens. Raises as `Session.run`."""
+    def play(
+        self,
+        index: int,
+        scenario: Scenario,
+        stop: threading.Event,
+        screen: Screen | None = None,
+    ) -> None:
+        """One run, shown as it happens, also by a ``screen``. Raises as `Session.run`."""
         held = io.StringIO()
         keeper = _Keeper()
         try:
-            sinks = [keeper, *self._sinks(held)]
-            Session(scenario, self._settings.options, sinks, stop).run()
+            sinks = [keeper, *self._sinks(held), *([screen] if screen else [])]
+            Session(scenario, self._settings.options, sinks, stop, screen).run()
         finally:
             if keeper.judged is not None:
                 self._ended(index, keeper.judged, held.getvalue())
 
-    def replay(self, index: int, recording: Recording, sifted: Sifted | None = None) -> None:
-        """A recording's events through the same tracker to the same sinks.
+    def replay(
+        self,
+        index: int,
+        recording: Recording,
+        sifted: Sifted | None = None,
+        screen: Sink | None = None,
+    ) -> None:
+        """A recording's events through the same tracker to the same sinks, and to a ``screen``.
 
         ``sifted``: what is known already of which of its connections to show.
         """
@@ -215,7 +231,7 @@ class Outputs:
         counts = replayed.sifted is not None and not draws(
             replayed.sifted, settings, captured=captured
         )
-        sinks = self._sinks(held, counted=counts)
+        sinks = [*self._sinks(held, counted=counts), *([screen] if screen else [])]
         for sink in sinks:
             sink.begin(replayed.judged.record)
         for happening in replayed.happenings:
@@ -437,8 +453,13 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
         record = replace(record, inconclusive=(*record.inconclusive, cut_off))
     loopback = bool(record.lab.get("loopback"))
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
+    of_host = record.lab.get("kind") == "host"
     return record, Tracker(
-        roles=record.roles, attending=attending, newborn_only=True, loopback=loopback
+        roles=record.roles,
+        attending=attending,
+        newborn_only=not of_host,
+        loopback=loopback,
+        of_host=of_host,
     )
 
 

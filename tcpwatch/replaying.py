@@ -107,15 +107,17 @@ def is_capture(source: Source) -> bool:
         raise source.called(error) from error
 
 
-def read_file(name: str) -> Iterator[Recording]:
+def read_file(name: str, *, keep_octets: bool = False) -> Iterator[Recording]:
     """The runs in a file, or in standard input for ``-``.
+
+    ``keep_octets``: the packets of a capture stay with its segments, for outputs that write them.
 
     Raises TcpwatchError where the file is neither a capture nor a recording, or, after all that
     could be read, where it breaks off.
     """
     with sources([name], lambda: False) as (source,):
         if is_capture(source):
-            captures = Captures([source])
+            captures = Captures([source], keep_octets=keep_octets)
             yield captures.recording()
             captures.raise_broken()
         else:

@@ -56,6 +56,19 @@ class Sink(Protocol):
         """The run is over. Called once, also when it ended early."""
 
 
+class Attendant(Protocol):
+    """Whoever looks on more closely than a sink: a screen from which the wire is worked."""
+
+    def staged(self, stage: Stage) -> None:
+        """The lab is open, and the play has not begun. In the session's thread."""
+
+    def reached(self, t_ns: int, line: int) -> None:
+        """The play is at that line of its file. In the play's thread."""
+
+    def detains(self) -> bool:
+        """Whether a run whose play is over, and where nothing happens, is to be left open."""
+
+
 @dataclass(slots=True)
 class _Order:
     """Observations of several threads, given out in order of time."""
@@ -91,8 +104,14 @@ class Session:
     """One run of one scenario. `run` plays it to its verdict; used once."""
 
     def __init__(
-        self, scenario: Scenario, options: Options, sinks: Sequence[Sink], stop: threading.Event
+        self,
+        scenario: Scenario,
+        options: Options,
+        sinks: Sequence[Sink],
+        stop: threading.Event,
+        attendant: Attendant | None = None,
     ) -> None:
+        self._attendant = attendant
         self._scenario = scenario
         self._options = options
         self._sinks = sinks
@@ -138,6 +157,8 @@ class Session:
             self._watch(stage)
             for sink in self._sinks:
                 sink.begin(record)
+            if self._attendant is not None:
+                self._attendant.staged(stage)
             self._t0_ns = self._last_change_ns = time.monotonic_ns()
             lab = Lab(
                 stage.client,
@@ -149,7 +170,8 @@ class Session:
                 port=stage.port,
                 patience_s=self._options.timeout_s / 3,
             )
-            performance = Performance(play, lab, self._scenario.path)
+            reached = self._reached if self._attendant is not None else None
+            performance = Performance(play, lab, self._scenario.path, reached)
             try:
                 record = self._follow(performance, stage, record)
             except Interrupted:
@@ -159,6 +181,10 @@ class Session:
             finally:
                 stage.stop_play()
             return self._finish(record)
+
+    def _reached(self, line: int) -> None:
+        if self._attendant is not None:
+            self._attendant.reached(time.monotonic_ns() - self._t0_ns, line)
 
     def _load(self) -> Callable[[Lab], None]:
         """The scenario's play. Raises TcpwatchError, or Interrupted, also where it never ends."""
@@ -218,7 +244,8 @@ class Session:
             now = time.monotonic()
             if self._waits_for_time_wait() and now < give_up:
                 continue
-            if not stage.idle():
+            detained = self._attendant is not None and self._attendant.detains()
+            if detained or not stage.idle():
                 met_since = None
                 continue
             if self._last_change_ns != examined_ns:

@@ -201,12 +201,19 @@ class Host:
                 raise CheckFailed(f"{what}: not at the {self.name} within {_PATIENCE_S:g} s")
             never.wait(_LOOK_S)
 
-    def _socket_table(self) -> SocketTable:
+    def another_table(self) -> SocketTable:
+        """Its socket table through a netlink socket of the asker's own, who closes it.
+
+        For whoever looks from another thread than the play. Raises Unsupported.
+        """
         if self._diag is None:
             raise self._unsupported("socket table of its own")
+        asked = self._switchboard.ask("diag", host=self.name)
+        return SocketTable(socket.socket(fileno=asked.fds[0]))
+
+    def _socket_table(self) -> SocketTable:
         if self._table is None:
-            asked = self._switchboard.ask("diag", host=self.name)
-            self._table = SocketTable(socket.socket(fileno=asked.fds[0]))
+            self._table = self.another_table()
         return self._table
 
     # ------------------------------------------------------------------ its beginning and end

@@ -13,7 +13,8 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.failures import CheckFailed, LabClosed, Unsupported
@@ -23,6 +24,9 @@ from tcpwatch.lab.scenario import Scenario, describe, place_of
 from tcpwatch.lab.wire import Wire, WireTimeout
 from tcpwatch.model.events import Measured
 from tcpwatch.tcp.state import TcpState
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 PORT = 7000
 Measurement = TypeVar("Measurement", int, str)
@@ -206,20 +210,39 @@ class Loading:
 
 
 class Performance:
-    """A play under way in a thread of its own. A play that never ends is left behind."""
+    """A play under way in a thread of its own. A play that never ends is left behind.
 
-    def __init__(self, play: Callable[[Lab], None], lab: Lab, path: Path) -> None:
-        self._play, self._lab, self._path = play, lab, path
+    ``reached`` is told each line of the scenario's file before it runs, in that thread.
+    """
+
+    def __init__(
+        self,
+        play: Callable[[Lab], None],
+        lab: Lab,
+        path: Path,
+        reached: Callable[[int], None] | None = None,
+    ) -> None:
+        self._play, self._lab, self._path, self._reached = play, lab, path, reached
         self.outcome: Outcome | None = None
         self.ended = threading.Event()
         self._thread = threading.Thread(target=self._perform, name="tcpwatch-play", daemon=True)
         self._thread.start()
 
     def _perform(self) -> None:
+        if self._reached is not None:
+            sys.settrace(self._trace)  # of this thread alone, and of that file's frames alone
         try:
             self.outcome = self._run()
         finally:
+            sys.settrace(None)
             self.ended.set()
+
+    def _trace(self, frame: FrameType, event: str, _argument: object) -> TraceFunction | None:
+        if frame.f_code.co_filename != str(self._path):
+            return None
+        if event == "line" and self._reached is not None:
+            self._reached(frame.f_lineno)
+        return self._trace
 
     def _run(self) -> Outcome:
         try:

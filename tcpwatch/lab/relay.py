@@ -23,6 +23,7 @@ from typing import Any, TypeVar, assert_never
 
 from tcpwatch.lab.failures import LabClosed
 from tcpwatch.lab.filters import Pick
+from tcpwatch.lab.gate import Gate
 from tcpwatch.lab.ports import Port
 from tcpwatch.model.events import (
     WIRE,
@@ -73,6 +74,7 @@ class Flight:
     seen: SegmentSeen | None = None
     keeper: Rule | None = None  # the rule that will stop it at the receiver's door
     behind: int = 0
+    waved_through: bool = False  # a person has looked at it: the gate stops it no more
 
     @property
     def n(self) -> int:
@@ -118,6 +120,7 @@ class Relay:
         self._commands: deque[tuple[Callable[[], object], Future[Any]]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._busy_since: int | None = None
+        self.gate = Gate(self)
         self._closing = False
         self._ended = False
         self._failure: BaseException | None = None
@@ -223,8 +226,8 @@ class Relay:
         with self.changed:
             self.kept = [flight for flight in self.kept if flight.keeper is not rule]
         for flight in sorted(doomed, key=lambda flight: flight.n):
-            self._fate(flight.n, Fate.DROPPED)
-        self._notify()
+            self.fate(flight.n, Fate.DROPPED)
+        self.notify()
         return sorted(flight.n for flight in doomed)
 
     def inject(self, to: str, packet: bytes) -> int:
@@ -241,13 +244,15 @@ class Relay:
             case NotTcp():
                 pass
         self._busy_since = None
-        self._deliver(flight)
+        flight.waved_through = True
+        self.deliver(flight)
         return flight.n
 
     def is_idle(self) -> bool:
         """Whether no segment is on its way or kept, or waits in a port to be read."""
         self._read_ports(_DRAIN)
-        return not self.kept and not any(flight.seen for _, _, flight in self._travelling)
+        kept = self.kept or self.gate.stopped
+        return not kept and not any(flight.seen for _, _, flight in self._travelling)
 
     def kept_by(self, rule: Rule) -> list[Flight]:
         """What the rule keeps at the door, in order of sending."""
@@ -329,9 +334,9 @@ class Relay:
                 self._apply_rules(flight, flight.seen)
             case Malformed(reason=reason):
                 self._emit(t_ns, by, MalformedSeen(reason, packet))
-                self._send(flight)
+                self.send(flight)
             case NotTcp():
-                self._send(flight)
+                self.send(flight)
             case unreachable:
                 assert_never(unreachable)
         self._busy_since = None
@@ -345,23 +350,24 @@ class Relay:
             rule.acted.append(seen.n)
             if rule.fate is Fate.DELAYED:
                 flight.due_ns += rule.delay_ns
-                self._fate(seen.n, Fate.DELAYED)
+                self.fate(seen.n, Fate.DELAYED)
             elif rule.fate is Fate.DUPLICATED:
                 copies += rule.copies
             elif rule.fate in (Fate.HELD, Fate.REORDERED) and flight.keeper is None:
                 flight.keeper, flight.behind = rule, rule.behind
-        if dropping:
-            self._fate(seen.n, Fate.DROPPED)
+        if dropping or self.gate.has_already(flight, (f for _, _, f in self._travelling)):
+            self.fate(seen.n, Fate.DROPPED)
         else:
-            self._send(flight)
+            self.send(flight)
         for _ in range(copies):
-            n = next(self._n)
-            self._fate(seen.n, Fate.DUPLICATED, copy=n)
-            self._send(replace(flight, seen=replace(seen, n=n)))
+            other = self.copy(flight)
+            self.fate(seen.n, Fate.DUPLICATED, copy=other.n)
+            self.send(other)
         if acting:
-            self._notify()
+            self.notify()
 
-    def _send(self, flight: Flight) -> None:
+    def send(self, flight: Flight) -> None:
+        """Let it travel until it is due."""
         heapq.heappush(self._travelling, (flight.due_ns, next(self._order), flight))
 
     def _deliver_due(self) -> None:
@@ -369,10 +375,10 @@ class Relay:
         while self._travelling and self._travelling[0][0] <= now_ns:
             flight = heapq.heappop(self._travelling)[2]
             if flight.keeper is None:
-                self._deliver(flight)
+                self.deliver(flight)
                 continue
             if flight.keeper.fate is Fate.HELD:
-                self._fate(flight.n, Fate.HELD)
+                self.fate(flight.n, Fate.HELD)
             with self.changed:
                 self.kept.append(flight)
                 self.changed.notify_all()
@@ -380,10 +386,13 @@ class Relay:
     def _release(self, flight: Flight, why: Fate = Fate.RELEASED) -> None:
         with self.changed:
             self.kept.remove(flight)
-        self._fate(flight.n, why)
-        self._deliver(flight)
+        self.fate(flight.n, why)
+        self.deliver(flight)
 
-    def _deliver(self, flight: Flight) -> None:
+    def deliver(self, flight: Flight) -> None:
+        """Hand it to its receiver; where the gate is shut, stop it there first."""
+        if self.gate.stops(flight):
+            return
         to = self.peer[flight.by]
         t_ns = self._stamp()
         try:
@@ -400,7 +409,7 @@ class Relay:
         self._busy_since = None
         if flight.seen:
             self._let_overtaken_go(flight)
-        self._notify()
+        self.notify()
 
     def _let_overtaken_go(self, overtaker: Flight) -> None:
         for flight in sorted(self.kept, key=lambda flight: flight.n):
@@ -415,10 +424,10 @@ class Relay:
     def _finish(self) -> None:
         """What is still on the wire is lost; who waits is told that nothing will come."""
         if self._failure is None:
-            left = [*self.kept, *(flight for _, _, flight in self._travelling)]
+            left = [*self.kept, *self.gate.stopped, *(flight for _, _, flight in self._travelling)]
             for flight in sorted(left, key=lambda flight: flight.n):
                 if flight.seen:
-                    self._fate(flight.n, Fate.LOST)
+                    self.fate(flight.n, Fate.LOST)
         self._busy_since = None
         with self.changed:
             self._ended = True
@@ -440,7 +449,13 @@ class Relay:
     def _emit(self, t_ns: int, side: str | None, payload: Payload) -> None:
         self._sink(Observation(t_ns, self._vantages[side], payload))
 
-    def _fate(self, n: int, fate: Fate, copy: int | None = None) -> None:
+    def copy(self, flight: Flight) -> Flight:
+        """Another of the same, with a number of its own."""
+        assert flight.seen is not None
+        return replace(flight, seen=replace(flight.seen, n=next(self._n)))
+
+    def fate(self, n: int, fate: Fate, copy: int | None = None) -> None:
+        """Tell what was done to segment ``n``. In the thread, as all that follows."""
         already_busy = self._busy_since is not None
         self._emit(self._stamp(), None, SegmentFate(n, fate, copy))
         if not already_busy:
@@ -457,6 +472,7 @@ class Relay:
             self.passages.append(Passage(next(self._passed), by, seen))
             self.changed.notify_all()
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Whoever waits may look again."""
         with self.changed:
             self.changed.notify_all()

@@ -13,6 +13,7 @@ from typing import Self, SupportsBytes
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.failures import LabClosed
 from tcpwatch.lab.filters import Filter, Pick
+from tcpwatch.lab.gate import Gate
 from tcpwatch.lab.inject import Numbers, craft, numbers_of
 from tcpwatch.lab.ports import Port
 from tcpwatch.lab.relay import Relay, Rule
@@ -136,6 +137,11 @@ class Wire:
         self._patience_s = patience_s
         self._hosts = tuple(ports)
         self.relay = Relay(ports, emit, round(latency_ms * 1e6))
+
+    @property
+    def gate(self) -> Gate:
+        """What a person steps through the wire with: open unless somebody shuts it."""
+        return self.relay.gate
 
     def watermark(self) -> int:
         """CLOCK_MONOTONIC nanoseconds before which the wire emits nothing more. Any thread."""

@@ -53,6 +53,16 @@ class KernelReports:
     _waiting: dict[int, list[tuple[Event, StateReported]]] = field(default_factory=dict)
     _left: dict[int, SocketAddress] = field(default_factory=dict)  # where it was when it ended
 
+    def continues(self, report: StateReported) -> bool:
+        """Whether it is one more move of a socket that is known, and none that ends it."""
+        return (
+            report.skaddr in self._known
+            and report.before is not _S.CLOSED
+            and report.after is not _S.CLOSED
+            and report.after is not report.before
+            and report.after is not _S.LISTEN
+        )
+
     def read(self, event: Event, report: StateReported) -> Iterator[Report]:
         """The reports this event makes known: none while the port is unknown, or several."""
         if report.after is _S.LISTEN or (report.remote.port == 0 and report.before is _S.LISTEN):

@@ -139,6 +139,21 @@ class History:
             self, steps=(*self.steps[:-1], closed), cursors={**cursors, claim.witness: place}
         )
 
+    def left_by(self, witness: str) -> frozenset[TcpState]:
+        """What it means that the witness sees no socket any more.
+
+        CLOSED, or that a request socket's listener is all that is left: others may have told.
+        """
+        place = max(self.cursor(witness), 0)
+        for step in self.steps[place + 1 :]:
+            if step.states in ({TcpState.LISTEN}, {TcpState.CLOSED}):
+                return step.states
+        received = place > 0 and self.steps[place].states == {TcpState.SYN_RECEIVED}
+        called = place > 0 and TcpState.SYN_SENT in self.steps[place - 1].states
+        if received and not called:
+            return frozenset({TcpState.LISTEN, TcpState.CLOSED})
+        return frozenset({TcpState.CLOSED})
+
     def outlived_by(self, claim: Claim) -> bool:
         """Whether others saw the end, and the claim is of a state that it did not pass since."""
         if self.last.states != {TcpState.CLOSED} or self.last.basis is not Basis.REPORTED:

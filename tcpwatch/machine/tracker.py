@@ -48,6 +48,7 @@ from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.state import TcpState
 
 _OPENING = frozenset({TcpState.SYN_SENT, TcpState.SYN_RECEIVED})
+_UNBORN = frozenset({TcpState.CLOSED, TcpState.LISTEN})
 
 
 class Tracker:
@@ -55,7 +56,8 @@ class Tracker:
 
     ``roles`` maps an IP address, or ADDRESS:PORT, to the role of the end there; without it the
     roles are active and passive. ``attending`` are the witnesses that are there to see.
-    ``loopback``: the wire sees also what stays within its host.
+    ``loopback``: the wire sees also what stays within its host. ``of_host``: connections may have
+    been there before anybody looked, as a ``since_ns`` below 0 says.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class Tracker:
         attending: Iterable[str],
         newborn_only: bool = False,
         loopback: bool = False,
+        of_host: bool = False,
     ) -> None:
         self._loopback = loopback
         self._roles = dict(roles or {})
         self._attending = frozenset(attending)
+        self._of_host = of_host
         self._events: list[Event] = []
         self._connections: list[ConnectionTrack] = []
         self._by_tuple: dict[FourTuple, ConnectionTrack] = {}
@@ -202,6 +206,8 @@ class Tracker:
             connection = self._connection_of_report(report)
             side = connection.side(report.four_tuple.local)
             number, role = connection.number, side.role
+            if report.opens and report.before not in _UNBORN:
+                self._find(side, report.before, report.t_ns)
             claim = Claim(
                 KERNEL,
                 report.after,
@@ -222,6 +228,8 @@ class Tracker:
             return Happening(event)
         side = connection.side(sample.local)
         state = sample.state
+        if state is not None and sample.since_ns < 0:
+            self._find(side, state, event.t_ns)
         states = self._gone(side) if state is None else frozenset({state})
         claim = Claim(
             TABLE,
@@ -234,20 +242,16 @@ class Tracker:
         moves = self._admit(connection, side, claim)
         return Happening(event, connection.number, side.role, moves=tuple(moves))
 
-    def _gone(self, side: SideTrack) -> frozenset[TcpState]:
-        """What it means that the table has it no more.
+    def _find(self, side: SideTrack, state: TcpState, t_ns: int) -> None:
+        """An end of a host was in that state before anybody looked: there its path begins."""
+        if self._of_host and not side.history.cursors and len(side.history.steps) == 1:
+            side.history = History.begin(frozenset({state}), t_ns)
 
-        CLOSED, or that a request socket's listener is all that is left: a RST tells, on the wire.
-        """
-        steps, place = side.history.steps, max(side.history.cursor(TABLE), 0)
-        for step in steps[place + 1 :]:
-            if step.states in ({TcpState.LISTEN}, {TcpState.CLOSED}):
-                return step.states
-        received = place > 0 and steps[place].states == {TcpState.SYN_RECEIVED}
-        called = place > 0 and TcpState.SYN_SENT in steps[place - 1].states
-        if received and not called and WIRE not in side.able(self._attending):
-            return frozenset({TcpState.LISTEN, TcpState.CLOSED})
-        return frozenset({TcpState.CLOSED})
+    def _gone(self, side: SideTrack) -> frozenset[TcpState]:
+        """What it means that the table has it no more. A RST to a listener tells, on the wire."""
+        left = side.history.left_by(TABLE)
+        told = len(left) > 1 and WIRE in side.able(self._attending)
+        return frozenset({TcpState.CLOSED}) if told else left
 
     def _call(self, event: Event) -> Happening:
         call = event.payload

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 
 from tcpwatch.errors import TcpwatchError
@@ -66,7 +66,8 @@ class KernelSource:
     ``ports`` has the kernel itself leave out whatever has none of them at either end. The pages
     are read every ``interval_ns``. ``buffer_kb`` is the room a CPU has (the kernel's default is
     1.4 MB). Most of the time that making and closing one takes is the kernel's waiting for its
-    RCU grace periods: do it beside other work. Raises TcpwatchError where `probe` says no.
+    RCU grace periods: do it beside other work. ``notes`` are the other events that are watched.
+    Raises TcpwatchError where `probe` says no.
     """
 
     name = KERNEL
@@ -78,8 +79,10 @@ class KernelSource:
         ports: Sequence[int] = (),
         interval_ns: int = _INTERVAL_NS,
         buffer_kb: int | None = None,
+        notes: Collection[KernelNote] = tuple(KernelNote),
     ) -> None:
         self._networks = networks
+        self._notes = notes
         self._interval_ms = max(1, interval_ns // 1_000_000)
         self._lock = threading.Lock()
         self._removal = threading.Lock()
@@ -119,6 +122,13 @@ class KernelSource:
             self._mark = max(self._mark, mark)
             if ended:
                 return
+
+    def names(self) -> dict[int, str]:
+        """What the tracer remembers of processes, also of some that have ended: pid to name."""
+        with contextlib.suppress(TcpwatchError, ValueError):
+            lines = self._tracefs.read("saved_cmdlines").splitlines()
+            return {int(pid): name for pid, _, name in (line.partition(" ") for line in lines)}
+        return {}
 
     def watermark(self) -> int:
         """Nothing from before this time is still to come; it lags by about the interval."""
@@ -249,6 +259,8 @@ class KernelSource:
         either = " || ".join(f"sport == {port} || dport == {port}" for port in ports)
         decoders = {}
         for event, note in ((_STATE_EVENT, None), *_NOTES.items()):
+            if note is not None and note not in self._notes:
+                continue
             if note is not None and not instance.has(f"events/{event}"):
                 continue  # an older kernel
             try:

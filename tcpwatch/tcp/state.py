@@ -27,6 +27,9 @@ class TcpState(Enum):
     def __str__(self) -> str:
         return self.value
 
+    # Enum's own hashes the name, in Python: states stand in sets and keys everywhere.
+    __hash__ = object.__hash__
+
     @classmethod
     def parse(cls, text: str) -> TcpState:
         """The state that ``text`` names, in any case and any common spelling.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from tcpwatch.views.palette import PLAIN, in_ascii, paint
@@ -156,6 +157,14 @@ class Canvas:
     def at(self, column: int) -> str:
         """The character in that cell, a blank beyond the edges."""
         return self._cells[column].text if 0 <= column < self.width else " "
+
+    def spans(self) -> list[Span]:
+        """The line as spans, without blanks at its end."""
+        cells = [cell for cell in self._cells if cell.text]
+        while cells and cells[-1].text == " ":
+            cells.pop()
+        runs = groupby(cells, key=lambda cell: cell.style)
+        return [Span("".join(cell.text for cell in run), style) for style, run in runs]
 
     def render(self, *, colour: bool, ascii_only: bool) -> str:
         """The line as it is printed, without blanks at its end."""

@@ -81,7 +81,7 @@ def draw(
 
     ``lit``: states whose frames are heavy, in that style.
     """
-    sheet = _Sheet(figure.width, figure.height)
+    sheet = Sheet(figure.width, figure.height)
     for box in figure.boxes:
         style = (lit or {}).get(box.state)
         sheet.frame(box, Line.PLAIN if style is None else Line.HEAVY, style or LINE)
@@ -138,7 +138,7 @@ def in_box(arrow: Arrow) -> bool:
 
 
 def _draw_route(
-    sheet: _Sheet, route: Route, own: Sequence[Arrow], inks: Mapping[Arrow, Ink]
+    sheet: Sheet, route: Route, own: Sequence[Arrow], inks: Mapping[Arrow, Ink]
 ) -> None:
     best = max((inks[arrow] for arrow in own), key=lambda ink: list(Line).index(ink.line))
     sheet.route(route, best.line, best.style)
@@ -172,7 +172,7 @@ def _label(own: Sequence[Arrow], inks: Mapping[Arrow, Ink], room: int) -> list[S
 
 
 def _draw_signs(
-    sheet: _Sheet, box: Box, signs: Iterable[Arrow], inks: Mapping[Arrow, Ink], *, roomy: bool
+    sheet: Sheet, box: Box, signs: Iterable[Arrow], inks: Mapping[Arrow, Ink], *, roomy: bool
 ) -> None:
     order = (_T.RST, _T.ABORT, _T.USER_TIMEOUT)
     spans: list[Span] = []
@@ -191,7 +191,7 @@ def _centred(box: Box, line: int, text: str) -> Point:
 
 
 @dataclass(slots=True)
-class _Sheet:
+class Sheet:
     """Cells: which of their four sides a line reaches, how it is drawn there, and text over it."""
 
     width: int
@@ -200,7 +200,7 @@ class _Sheet:
     _line: dict[Point, tuple[Line, str]] = field(default_factory=dict)
     _text: dict[Point, Span] = field(default_factory=dict)
 
-    def frame(self, box: Box, line: Line, style: str) -> None:
+    def frame(self, box: Box, line: Line, style: str, *, over: bool = False) -> None:
         corners = [
             Point(box.x, box.y),
             Point(box.right, box.y),
@@ -209,14 +209,17 @@ class _Sheet:
             Point(box.x, box.y),
         ]
         for here, there in pairwise(corners):
-            self._stroke(here, there, line, style)
+            self._stroke(here, there, line, style, over=over)
 
-    def route(self, route: Route, line: Line, style: str) -> None:
+    def route(self, route: Route, line: Line, style: str, *, over: bool = False) -> None:
+        """``over``: a line of another kind that it runs along or crosses is not seen there."""
         first = self._line.get(route.points[0])
+        reach = self._reach.get(route.points[0], 0)
         for here, there in pairwise(route.points):
-            self._stroke(here, there, line, style)
+            self._stroke(here, there, line, style, over=over)
         if first is not None:  # where it leaves, the frame stays the frame's
             self._line[route.points[0]] = first
+            self._reach[route.points[0]] |= reach
         before, end = route.cells[-2:]
         head = _HEADS[end.x - before.x, end.y - before.y]
         self._text[end] = Span(head.translate(_EMPTY_HEADS) if line is Line.DASHED else head, style)
@@ -240,12 +243,18 @@ class _Sheet:
             found.append([Span("".join(cell.text for cell in run), style) for style, run in runs])
         return found
 
-    def _stroke(self, here: Point, there: Point, line: Line, style: str) -> None:
+    def _stroke(
+        self, here: Point, there: Point, line: Line, style: str, *, over: bool = False
+    ) -> None:
         step = ((there.x > here.x) - (there.x < here.x), (there.y > here.y) - (there.y < here.y))
         out, back = _STEPS[step], _STEPS[-step[0], -step[1]]
         at = here
         while at != there:
             after = Point(at.x + step[0], at.y + step[1])
+            for cell in (at, after) if over else ():
+                if self._line.get(cell, (line,))[0] is not line:
+                    self._reach[cell] = 0
+                    self._text.pop(cell, None)  # the head of one that comes the other way
             self._reach[at] = self._reach.get(at, 0) | out
             self._reach[after] = self._reach.get(after, 0) | back
             self._line[at] = self._line[after] = (line, style)

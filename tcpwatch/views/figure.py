@@ -23,6 +23,7 @@ NARROWEST = 78  # columns: three boxes, and the shortest labels between them
 _WIDEST = 122
 _ROOMY = 104  # from here on boxes and gaps have room for whole words
 _MARGIN = 4  # left of all boxes, for the way back from TIME-WAIT
+_NARROW = 30  # columns of the smallest figure that there is
 _RAIL = 1  # the column of that way
 _HEIGHT, _GAP = 4, 2  # of a box, and between two
 
@@ -57,6 +58,7 @@ class Box:
     y: int
     width: int
     height: int = _HEIGHT
+    ports: tuple[int, int, int] | None = None  # of its top and bottom, where these are the column's
 
     @property
     def right(self) -> int:
@@ -75,8 +77,10 @@ class Box:
         if side.upright:
             inset = self.width // 4
             columns = (self.x + inset, self.x + self.width // 2, self.right - inset)
-            return Point(columns[place], self.y if side is Side.TOP else self.bottom)
-        return Point(self.x if side is Side.LEFT else self.right, self.y + 1 + place)
+            return Point((self.ports or columns)[place], self.y if side is _T else self.bottom)
+        # A low box has one place at a side, or is nothing but its name.
+        line = min(1 + place, max(self.height - 2, 0))
+        return Point(self.x if side is Side.LEFT else self.right, self.y + line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,23 @@ class Figure:
     def route(self, edge: Edge) -> Route | None:
         """The edge's way, where it has one of its own."""
         return next((route for route in self.routes if route.edge == edge), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A smaller figure: how high its boxes are, how far apart, how much stands beside a name.
+
+    A box of height 1 is a name without a frame. ``aside``: cells kept at a name's right.
+    """
+
+    columns: int
+    box_height: int
+    gap: int
+    aside: int = 0
+
+    @property
+    def lines(self) -> int:
+        return len(_LAYERS) * (self.box_height + self.gap) - self.gap
 
 
 class _Way(NamedTuple):
@@ -197,6 +218,47 @@ def figure(width: int) -> Figure | None:
     height = len(_LAYERS) * (_HEIGHT + _GAP) - _GAP
     routes = tuple(_route(way, boxes, width) for way in _WAYS)
     return Figure(width, height, tuple(boxes.values()), routes, roomy)
+
+
+@lru_cache(maxsize=64)
+def small_figure(shape: Shape) -> Figure:
+    """The same figure where there is little room: three columns that share out the width.
+
+    Neighbours may stand within each other's column, where nothing of it is on their line. What
+    leaves or enters at one side of a low box does so on one line.
+    """
+    framed = shape.box_height > 1
+    aside = shape.aside if not framed else 0
+    longest = [
+        max(len(_name(layer[column])) for layer in _LAYERS if layer[column]) for column in range(3)
+    ]
+    more = 4 if framed else aside
+    slack = max(shape.columns - _NARROW, 0)
+    left = (longest[0] + more) // 2 + min(slack // 4, 4)
+    right = shape.columns - 1 - (longest[2] + more + 1) // 2
+    centres = (left, (left + right) // 2, right)
+    spread = 2 if shape.columns < 48 else 4
+    boxes: dict[str, Box] = {}
+    for layer, names in enumerate(_LAYERS):
+        for column, name in enumerate(names):
+            if name is not None:
+                centre = centres[column]
+                width = (longest[column] if framed else len(_name(name))) + more
+                y = layer * (shape.box_height + shape.gap)
+                boxes[name] = Box(
+                    _S.parse(_name(name)),
+                    centre - width // 2,
+                    y,
+                    width,
+                    shape.box_height,
+                    (centre - spread, centre, centre + spread),
+                )
+    routes = tuple(_route(way, boxes, shape.columns) for way in _WAYS)
+    return Figure(shape.columns, shape.lines, tuple(boxes.values()), routes, roomy=False)
+
+
+def _name(name: str | None) -> str:
+    return "CLOSED" if name == _END else name or ""
 
 
 def _route(way: _Way, boxes: dict[str, Box], width: int) -> Route:

@@ -105,6 +105,7 @@ class Ladder:
         self._connections: dict[int, None] = {}  # those seen, in order
         self._before = Before()
         self._time = ""
+        self.drawing_ns = 0  # when all was over of the moment that is being drawn
 
     def begin(self, record: RunRecord) -> None:
         """Prints the claim and the lab; the column heads follow with the first moment."""
@@ -199,6 +200,7 @@ class Ladder:
         self._emit(canvas)
 
     def _draw(self, moment: Sequence[Happening]) -> None:
+        self.drawing_ns = moment[-1].event.t_ns
         self._meet(moment)
         many = len(self._connections) > 1
         telling = Telling(moment, self._wording, self._before, many=many)
