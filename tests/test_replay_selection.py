@@ -322,7 +322,7 @@ def test_standard_output_is_the_table_alone(replay: Call) -> None:
     assert row.startswith("11,10.0.0.1,40010,")
     refused = replay("many.pcap", "--csv", "-", "--json", "-")
     assert refused.status == 2
-    assert "only one of --json, --jsonl, --pcap, --csv and --parquet" in refused.err
+    assert "only one of --json, --jsonl, --pcap, --junit, --csv and --parquet" in refused.err
 
 
 # ---------------------------------------------------------------------- several, and the beginning

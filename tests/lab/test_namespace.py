@@ -220,7 +220,7 @@ from pathlib import Path
 from tcpwatch.lab import isolation
 uid, gid = os.geteuid(), os.getegid()
 isolation.unshare(isolation.CLONE_NEWUSER)
-isolation._map_self(uid, gid)
+isolation._map_self(uid, gid, (0, 0))
 Path("/proc/sys/user/max_user_namespaces").write_text("0")
 os.execv(sys.argv[1], sys.argv[1:])
 """
