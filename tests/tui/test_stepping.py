@@ -59,6 +59,12 @@ async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
     pytest.fail(f"it never came to that: {pilot.app.screen}")
 
 
+async def press(pilot: Pilot[Any], key: str) -> None:
+    """A key that does something at the gate, once the screen knows of that."""
+    await until(pilot, lambda: pilot.app.check_action("deliver", ()))
+    await pilot.press(key)
+
+
 def states(screen: StepScreen) -> list[frozenset[TcpState]]:
     return [screen.query_one(f"#{name}").marks.current for name in ("client", "server")]  # type: ignore[attr-defined]
 
@@ -88,7 +94,7 @@ def test_a_dropped_syn_comes_again_and_is_counted_while_it_waits(play: Play, ope
 
         async def step(pilot: Pilot[Any]) -> None:
             await until(pilot, lambda: letters(run, screen) == ["S"])
-            await pilot.press("x")
+            await press(pilot, "x")
             await until(pilot, lambda: letters(run, screen) == ["S"])  # after Linux's second
             await until(pilot, lambda: (gate := run.gate()) and gate.waiting[0].again)
             segments = screen.reel.timeline.connections[0].segments
@@ -104,13 +110,13 @@ def test_a_chosen_segment_is_duplicated_and_the_copy_waits(play: Play, opening: 
 
         async def step(pilot: Pilot[Any]) -> None:
             await until(pilot, lambda: stopped(run) == 1)
-            await pilot.press("u")
+            await press(pilot, "u")
             await until(pilot, lambda: stopped(run) == 2)
-            await pilot.press("2")
+            await press(pilot, "2")
             gate = run.gate()
             assert gate is not None
             assert gate.chosen == 1
-            await pilot.press("x")  # the copy
+            await press(pilot, "x")  # the copy
             await until(pilot, lambda: stopped(run) == 1)
             await until(pilot, lambda: states(screen)[1] == frozenset({S.LISTEN}))
 
@@ -135,7 +141,7 @@ def test_a_delayed_segment_arrives_by_itself(play: Play, opening: str) -> None:
 
         async def step(pilot: Pilot[Any]) -> None:
             await until(pilot, lambda: stopped(run) == 1)
-            await pilot.press("w")
+            await press(pilot, "w")
             await until(pilot, lambda: states(screen)[1] == frozenset({S.SYN_RECEIVED}))
             marks = screen.reel.timeline.connections[0].segments[0].marks
             assert Fate.DELAYED in [fate for _, fate in marks]
