@@ -78,7 +78,9 @@ def run(
     outcomes = Outcomes()
     outcomes.text, outcomes.status = done.stdout + done.stderr, done.returncode
     summary = done.stdout.partition("short test summary info")[2]
-    for word, name in re.findall(r"^([A-Z]+) (?:\S*::|.*:\d+: )?(\w+)?", summary, re.MULTILINE):
+    # Where CI is set, pytest prints messages whole: a ladder's last line ("FAIL in 0.2 s") too.
+    ended = r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (?:\S*::|.*:\d+: )?(\w+)?"
+    for word, name in re.findall(ended, summary, re.MULTILINE):
         outcomes[name] = "ERROR" if outcomes.get(name) == "ERROR" else word
     return outcomes
 
