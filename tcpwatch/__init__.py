@@ -54,7 +54,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'tcpwatch' has no attribute {name!r}")
     # Whoever observes a block needs no lab.
-    module = import_module("tcpwatch.seen" if name in _OF_A_BLOCK else "tcpwatch.api")
+    module = import_module("tcpwatch.observing.seen" if name in _OF_A_BLOCK else "tcpwatch.api")
     value = globals()[name] = getattr(module, name)
     return value
 

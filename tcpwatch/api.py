@@ -20,12 +20,12 @@ from tcpwatch.machine.pattern import PathElement, Pattern, PatternError
 from tcpwatch.machine.verdict import Court, judge
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Connection, Endpoint, Judged, Timeline, Verdict
-from tcpwatch.outputs import tracker_of
-from tcpwatch.replaying import read_file
-from tcpwatch.reports import keep_run
-from tcpwatch.seen import End, Ends, Inconclusive, NotAsExpected, Seen, observe
-from tcpwatch.session import Interrupted, Session
-from tcpwatch.staging import Options, SomeOptions
+from tcpwatch.observing.seen import End, Ends, Inconclusive, NotAsExpected, Seen, observe
+from tcpwatch.outputs.reports import keep_run
+from tcpwatch.playing.session import Interrupted, Session
+from tcpwatch.playing.staging import Options, SomeOptions
+from tcpwatch.replaying.files import read_file
+from tcpwatch.replaying.replayed import tracker_of
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views import json as json_view
 from tcpwatch.views.cases import ladder_text
@@ -133,7 +133,7 @@ _VERDICTS = {True: Verdict.PASS, False: Verdict.FAIL, None: Verdict.INCONCLUSIVE
 def play(scenario: str | PathLike[str], **options: Unpack[SomeOptions]) -> Result:
     """Plays a scenario, by its name or from a file, as `tcpwatch run` does.
 
-    ``options`` are those of `tcpwatch.staging.Options`: latency_ms, ipv6, lab, wire, sampler,
+    ``options`` are those of `playing.staging.Options`: latency_ms, ipv6, lab, wire, sampler,
     without, timeout_s, wait_time_wait. Raises TcpwatchError where it cannot be played, and
     KeyboardInterrupt, once all is cleared up.
 
@@ -146,7 +146,7 @@ def play(scenario: str | PathLike[str], **options: Unpack[SomeOptions]) -> Resul
     try:
         chosen = Options(**options)
     except TypeError as error:
-        raise TcpwatchError(str(error), "see tcpwatch.staging.Options", ExitCode.USAGE) from None
+        raise TcpwatchError(str(error), "see tcpwatch.playing.staging", ExitCode.USAGE) from None
     with ExitStack() as stack:
         stop = threading.Event()
         if threading.current_thread() is threading.main_thread():

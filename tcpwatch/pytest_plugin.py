@@ -19,7 +19,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tcpwatch.model.timeline import Judged
-    from tcpwatch.seen import Seen, observe
+    from tcpwatch.observing.seen import Seen, observe
     from tcpwatch.two_hosts import TwoHosts
 
 _CHOICES = ("fail", "xfail", "skip")
@@ -69,7 +69,7 @@ class _Watch:
 
     def begin(self) -> None:
         """Raises TcpwatchError where nothing can be observed."""
-        from tcpwatch.seen import observe
+        from tcpwatch.observing.seen import observe
 
         if self.wish.paths:
             self.paths = _begun(observe(self.wish.port, settle_s=self.settle_s))
@@ -223,7 +223,7 @@ def _begin(item: pytest.Item) -> None:
 def _need(config: pytest.Config) -> None:
     """Keeps the observer open until the session ends: it takes 0.1 s to open."""
     if not config.stash.get(_NEEDED, False):
-        from tcpwatch.seen import keeper
+        from tcpwatch.observing.seen import keeper
 
         keeper.hold()
         config.stash[_NEEDED] = True
@@ -235,7 +235,7 @@ def pytest_terminal_summary(
     """Tells of the witnesses that were not there: what passed, passed without them."""
     if not config.stash.get(_NEEDED, False):
         return
-    from tcpwatch.seen import keeper, private
+    from tcpwatch.observing.seen import keeper, private
 
     if keeper.missing:
         terminalreporter.section("tcpwatch")
@@ -248,7 +248,7 @@ def pytest_terminal_summary(
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leaves nothing behind."""
     if config.stash.get(_NEEDED, False):
-        from tcpwatch.seen import keeper
+        from tcpwatch.observing.seen import keeper
 
         keeper.close()
 
@@ -292,7 +292,7 @@ def _is_inconclusive(error: BaseException) -> bool:
         return False
     if isinstance(error, errors.TcpwatchError):
         return bool(error.exit_code is errors.ExitCode.INCONCLUSIVE)
-    seen = sys.modules.get("tcpwatch.seen")
+    seen = sys.modules.get("tcpwatch.observing.seen")
     return seen is not None and isinstance(error, seen.Inconclusive)
 
 
@@ -310,7 +310,7 @@ def pytest_runtest_makereport(
         report.longrepr = str(error)
     folder = str(item.config.getini("tcpwatch_keep"))
     if folder:
-        from tcpwatch.reports import keep_run
+        from tcpwatch.outputs.reports import keep_run
 
         path = item.config.rootpath / folder / re.sub(r"[^\w.-]+", "-", item.nodeid)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,10 +25,10 @@ from tcpwatch.lab.sockets import Entry
 from tcpwatch.lab.wire import Wire
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged
-from tcpwatch.observing import Held, Observed
-from tcpwatch.seen import AT_REST, Seen, come_to_rest
-from tcpwatch.session import Interrupted, Session
-from tcpwatch.staging import Options, SomeOptions
+from tcpwatch.observing.observer import Held, Observed
+from tcpwatch.observing.seen import AT_REST, Seen, come_to_rest
+from tcpwatch.playing.session import Interrupted, Session
+from tcpwatch.playing.staging import Options, SomeOptions
 from tcpwatch.tcp.state import TcpState
 
 _SETTLE_S = 2.0  # the longest that a stack usually waits to send a segment again
@@ -142,14 +142,14 @@ class TwoHosts:
 def two_hosts(
     name: str = "lab", *, folder: Path | None = None, **options: Unpack[SomeOptions]
 ) -> TwoHosts:
-    """A lab for a ``with`` statement; ``options`` are those of `tcpwatch.staging.Options`.
+    """A lab for a ``with`` statement; ``options`` are those of `tcpwatch.playing.staging.Options`.
 
     ``folder``: what the paths of programs are relative to. Raises TcpwatchError.
     """
     try:
         chosen = replace(Options(timeout_s=_DAY_S), **options)
     except TypeError as error:
-        raise TcpwatchError(str(error), "see tcpwatch.staging.Options", ExitCode.USAGE) from None
+        raise TcpwatchError(str(error), "see tcpwatch.playing.staging", ExitCode.USAGE) from None
     return TwoHosts(name, folder or Path(), chosen)
 
 

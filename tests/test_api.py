@@ -14,8 +14,9 @@ from types import ModuleType
 import pytest
 
 import tcpwatch
-from tcpwatch import api, seen
-from tcpwatch.staging import Options, SomeOptions
+from tcpwatch import api
+from tcpwatch.observing import seen
+from tcpwatch.playing.staging import Options, SomeOptions
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = Path(__file__).parent / "data" / "recordings"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tcpwatch.cli import main
-from tcpwatch.covering import TO_THE_END, concluded
 from tcpwatch.lab.scenario import catalogue
 from tcpwatch.machine.coverage import declared, sightings, survey
 from tcpwatch.machine.pattern import Pattern
 from tcpwatch.model.recording import read_recordings
 from tcpwatch.tcp.state import TcpState
+from tcpwatch.verbs.coverage import TO_THE_END, concluded
 from tcpwatch.views.coverage import coverage_markdown, name_of
 from tests.played import played
 from tests.test_interruption import marked, start, wait_until

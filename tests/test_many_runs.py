@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tcpwatch import fleet
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.fleet import Played, play_many
 from tcpwatch.lab.scenario import Scenario, read
 from tcpwatch.model.recording import Recording
-from tcpwatch.session import Interrupted
-from tcpwatch.staging import Options
+from tcpwatch.playing import fleet
+from tcpwatch.playing.fleet import Played, play_many
+from tcpwatch.playing.session import Interrupted
+from tcpwatch.playing.staging import Options
 
 pytestmark = pytest.mark.needs("lab")
 

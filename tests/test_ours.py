@@ -13,8 +13,8 @@ import pytest
 import tcpwatch
 from tcpwatch.model.identity import ConnectionId, FourTuple, SocketAddress
 from tcpwatch.model.timeline import Connection
-from tcpwatch.observing import Held, Holder
-from tcpwatch.ours import Ours
+from tcpwatch.observing.observer import Held, Holder
+from tcpwatch.observing.ours import Ours
 from tcpwatch.tcp.state import TcpState
 
 RECORDED = Path(__file__).parent / "data" / "recordings" / "simultaneous-close.jsonl"

@@ -21,8 +21,8 @@ from tcpwatch.machine.verdict import judge
 from tcpwatch.machine.zeek import zeek_connections
 from tcpwatch.model.identity import SocketAddress, canonical_ip
 from tcpwatch.model.timeline import Connection, Endpoint, Timeline
-from tcpwatch.outputs import tracker_of
-from tcpwatch.replaying import read_file
+from tcpwatch.replaying.files import read_file
+from tcpwatch.replaying.replayed import tracker_of
 from tcpwatch.tcp.state import TcpState
 from tests.agreement import agrees
 from tests.sources.capture.reading import SHARED

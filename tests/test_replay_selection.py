@@ -26,10 +26,9 @@ from tcpwatch.cli import main
 from tcpwatch.machine.filtering import parse_filter
 from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.verdict import Court, path_elements
-from tcpwatch.outputs import tracker_of
-from tcpwatch.replayed import conclude
-from tcpwatch.replaying import Captures, Source, record_of
-from tcpwatch.sifting import sift, wish_of
+from tcpwatch.replaying.files import Captures, Source, record_of
+from tcpwatch.replaying.replayed import conclude, tracker_of
+from tcpwatch.replaying.sifting import sift, wish_of
 from tcpwatch.sources.capture.rows import Rows
 from tcpwatch.tcp.segment import Flags
 from tcpwatch.views.table import COLUMNS

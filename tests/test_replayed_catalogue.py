@@ -10,8 +10,8 @@ import pytest
 from tcpwatch.lab.scenario import catalogue
 from tcpwatch.machine.verdict import judge
 from tcpwatch.model.timeline import Connection, Endpoint, Judged
-from tcpwatch.outputs import tracker_of
-from tcpwatch.replaying import read_file
+from tcpwatch.replaying.files import read_file
+from tcpwatch.replaying.replayed import tracker_of
 from tcpwatch.views.pcap import write_pcapng
 from tests.agreement import agrees_as_far_as_seen
 from tests.played import played

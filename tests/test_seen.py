@@ -12,7 +12,7 @@ from tcpwatch.model.events import KERNEL, Event, Gap, Vantage
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Finding, Severity, Timeline
-from tcpwatch.observing import Held, Holder, Observed
+from tcpwatch.observing.observer import Held, Holder, Observed
 from tcpwatch.tcp.state import TcpState
 
 RECORDED = Path(__file__).parent / "data" / "recordings" / "simultaneous-close.jsonl"

@@ -47,8 +47,8 @@ from tcpwatch.views.palette import BAD, BOLD, DIM
 from tcpwatch.views.sockets import MoveFacts, table_lines
 from tcpwatch.views.statemap import StateMap
 from tcpwatch.views.wording import Wording
-from tcpwatch.watching_filter import FIELDS, Subject, read_filter
-from tcpwatch.watching_host import Host
+from tcpwatch.watching.filter import FIELDS, Subject, read_filter
+from tcpwatch.watching.host import Host
 
 _NOTE_CELLS = 10
 _ORDER_S = 0.5  # between two times that all rows are put in order

@@ -16,9 +16,9 @@ from tcpwatch.interruption import signals
 from tcpwatch.sources.sniffer import Sniffer
 from tcpwatch.tui.host import HostScreen
 from tcpwatch.tui.host_capture import SegmentList
-from tcpwatch.watched import Recorder, WatchSettings, open_recording
-from tcpwatch.watching import TICK_S, Watch
-from tcpwatch.watching_filter import read_filter_argument
+from tcpwatch.verbs.watch import Recorder, WatchSettings, open_recording
+from tcpwatch.watching.filter import read_filter_argument
+from tcpwatch.watching.watch import TICK_S, Watch
 
 
 class Watching:

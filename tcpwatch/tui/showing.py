@@ -19,10 +19,12 @@ from tcpwatch.lab.host import Host
 from tcpwatch.lab.scenario import Scenario, catalogue, find
 from tcpwatch.lab.sockets import SocketTable
 from tcpwatch.lab.wire import Wire
-from tcpwatch.outputs import Outputs, Settings, open_outputs
-from tcpwatch.replaying import read_file
-from tcpwatch.session import Interrupted
-from tcpwatch.staging import Stage
+from tcpwatch.outputs.opening import open_outputs
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.outputs.telling import Outputs
+from tcpwatch.playing.session import Interrupted
+from tcpwatch.playing.staging import Stage
+from tcpwatch.replaying.files import read_file
 from tcpwatch.tui.lab import LabScreen
 from tcpwatch.tui.leaving import surely_ends
 from tcpwatch.tui.pace import Mode, Pace

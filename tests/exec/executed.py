@@ -57,7 +57,7 @@ def execute(*arguments: str | Path, nobody: bool = False, typed: str = "") -> Ex
 @cache
 def runs_as_nobody() -> bool:
     """Whether root can have this Python run by a user without any rights."""
-    argv = [*AS_NOBODY, sys.executable, "-P", "-c", "import tcpwatch.executing"]
+    argv = [*AS_NOBODY, sys.executable, "-P", "-c", "import tcpwatch.verbs.exec"]
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 

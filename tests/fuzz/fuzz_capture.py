@@ -35,8 +35,8 @@ def loaded() -> dict[str, Callable[[bytes], None]]:
     from tcpwatch.model.identity import SocketAddress
     from tcpwatch.model.recording import Recording
     from tcpwatch.model.timeline import RunRecord
-    from tcpwatch.outputs import tracker_of
-    from tcpwatch.replaying import read_file
+    from tcpwatch.replaying.files import read_file
+    from tcpwatch.replaying.replayed import tracker_of
     from tcpwatch.sources import capture
     from tcpwatch.sources.capture.rows import Rows
     from tcpwatch.tcp.segment import WINDOW_SCALE, Flags, Option, Segment

@@ -11,8 +11,9 @@ import pytest
 from rich.color import Color
 from textual.pilot import Pilot
 
-from tcpwatch.outputs import Settings, open_outputs
-from tcpwatch.replaying import read_file
+from tcpwatch.outputs.opening import open_outputs
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.replaying.files import read_file
 from tcpwatch.tui.app import TcpwatchApp
 from tcpwatch.tui.reel import Recorder, Reel
 

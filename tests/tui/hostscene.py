@@ -18,8 +18,8 @@ from tcpwatch.sources.holders import Holders
 from tcpwatch.sources.hosttable import HostTable
 from tcpwatch.sources.sockdiag import Row, Rows, row_id
 from tcpwatch.tcp.state import TcpState as S
-from tcpwatch.watching_host import Host
-from tcpwatch.watching_owners import Owners
+from tcpwatch.watching.host import Host
+from tcpwatch.watching.owners import Owners
 
 SECOND_NS = 1_000_000_000
 BEGAN_UNIX_NS = 1_700_000_000 * SECOND_NS

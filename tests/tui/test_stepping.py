@@ -14,8 +14,9 @@ from textual.pilot import Pilot
 
 from tcpwatch.lab.scenario import find
 from tcpwatch.model.events import Fate
-from tcpwatch.outputs import Settings, open_outputs
-from tcpwatch.staging import Options
+from tcpwatch.outputs.opening import open_outputs
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.playing.staging import Options
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.tui.pace import Mode, Pace
 from tcpwatch.tui.showing import LiveRun

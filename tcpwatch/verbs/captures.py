@@ -19,10 +19,11 @@ from tcpwatch.interruption import signals
 from tcpwatch.machine.census import Example
 from tcpwatch.machine.rows import Row
 from tcpwatch.model.timeline import RunRecord
-from tcpwatch.outputs import LADDERS_AT_MOST, Outputs, Settings, draws, tracker_of
-from tcpwatch.replayed import add_evidence, counted
-from tcpwatch.replaying import Captures, Source, record_of
-from tcpwatch.sifting import Sifted, sift
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.outputs.telling import LADDERS_AT_MOST, Outputs, draws
+from tcpwatch.replaying.files import Captures, Source, record_of
+from tcpwatch.replaying.replayed import add_evidence, counted, tracker_of
+from tcpwatch.replaying.sifting import Sifted, sift
 from tcpwatch.views.sifted import first_cases
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from tcpwatch import __version__
 from tcpwatch.errors import ExitCode, PlacedError, TcpwatchError
 
 if TYPE_CHECKING:
-    from tcpwatch.outputs import Settings
-    from tcpwatch.sifting import Wish
+    from tcpwatch.outputs.settings import Settings
+    from tcpwatch.replaying.sifting import Wish
 
 _EXIT_CODES = """\
 exit status: 0 all as expected; 1 an expectation failed; 2 wrong usage;
@@ -176,7 +176,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         prepare()
     with _undisturbed():
-        from tcpwatch.running import run_scenarios
+        from tcpwatch.verbs.run import run_scenarios
 
     return run_scenarios(arguments.scenario, _settings(arguments))
 
@@ -215,8 +215,8 @@ def _exec(arguments: argparse.Namespace) -> int:
     with _undisturbed():
         import shlex
 
-        from tcpwatch.executing import Request, execute
-        from tcpwatch.executing_wire import Fault
+        from tcpwatch.confining.wire import Fault
+        from tcpwatch.verbs.exec import Request, execute
 
     pair = arguments.server is not None and arguments.client is not None
     if pair == bool(arguments.command_line) or (arguments.server is None) != (
@@ -261,8 +261,8 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 def _watch(arguments: argparse.Namespace) -> int:
     with _undisturbed():
-        from tcpwatch.watched import WatchSettings, watch_without_screen
-        from tcpwatch.watching import WatchOptions
+        from tcpwatch.verbs.watch import WatchSettings, watch_without_screen
+        from tcpwatch.watching.watch import WatchOptions
 
     on_terminal = _on_a_terminal(sys.stdout)
     settings = WatchSettings(
@@ -294,14 +294,14 @@ def _replay(arguments: argparse.Namespace) -> int:
 
         return replay_on_screen(arguments.file, _settings(arguments))
     with _undisturbed():
-        from tcpwatch.running import replay_recordings
+        from tcpwatch.verbs.run import replay_recordings
 
     return replay_recordings(arguments.file, _settings(arguments))
 
 
 def _coverage(arguments: argparse.Namespace) -> int:
     with _undisturbed():
-        from tcpwatch.covering import cover
+        from tcpwatch.verbs.coverage import cover
 
     return cover(arguments.file, _settings(arguments), arguments.markdown)
 
@@ -338,7 +338,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 def _doctor(_arguments: argparse.Namespace) -> int:
     with _undisturbed():
-        from tcpwatch.staging import examine
+        from tcpwatch.playing.staging import examine
         from tcpwatch.views.listing import doctor_report
 
     found = examine()
@@ -770,8 +770,8 @@ def _witnesses(text: str) -> frozenset[str]:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    from tcpwatch.outputs import Settings
-    from tcpwatch.staging import Options
+    from tcpwatch.outputs.settings import Settings
+    from tcpwatch.playing.staging import Options
 
     options = Options()
     if arguments.command is _run:
@@ -810,7 +810,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _wish(arguments: argparse.Namespace) -> Wish:
-    from tcpwatch.sifting import Wish, wish_of
+    from tcpwatch.replaying.sifting import Wish, wish_of
 
     if arguments.command is not _replay:
         return Wish()

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.leaks import Leak, leaks
 from tcpwatch.machine.pattern import Pattern, PatternError
 from tcpwatch.machine.sampled import longest_unseen_ns, sampled_match, sampled_timeline
 from tcpwatch.machine.verdict import Answer, Court, judge
@@ -33,8 +32,9 @@ from tcpwatch.model.timeline import (
     Severity,
     Timeline,
 )
-from tcpwatch.observing import Held, Network, Observed, Observer, Window
-from tcpwatch.ours import Ours
+from tcpwatch.observing.leaks import Leak, leaks
+from tcpwatch.observing.observer import Held, Network, Observed, Observer, Window
+from tcpwatch.observing.ours import Ours
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.cases import diffs, ladder_of
 

@@ -35,7 +35,7 @@ from tcpwatch.sources.hosttable import HostTable, Sighting
 from tcpwatch.sources.ownnamespace import OwnNamespace
 from tcpwatch.sources.sockinfo import SocketInfo, look_up
 from tcpwatch.tcp.state import TcpState
-from tcpwatch.watching_host import Host
+from tcpwatch.watching.host import Host
 
 TICK_S = 0.1
 """How often what moves is looked at."""

@@ -37,8 +37,8 @@ from tcpwatch.model.identity import FourTuple, SocketAddress
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, RunRecord, Timeline
 from tcpwatch.model.witness import Availability, Observation
-from tcpwatch.observing_logs import KernelLog, TableLog, WireLog
-from tcpwatch.observing_whose import has_port, is_new, lives, newer, ours
+from tcpwatch.observing.logs import KernelLog, TableLog, WireLog
+from tcpwatch.observing.whose import has_port, is_new, lives, newer, ours
 from tcpwatch.sources import kernel, sockdiag
 from tcpwatch.sources.conversations import Conversations
 from tcpwatch.sources.packetring import PacketRing, open_packet_socket

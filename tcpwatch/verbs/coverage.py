@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.fleet import Played, cores, play_many
 from tcpwatch.interruption import signals
 from tcpwatch.lab.scenario import catalogue, find
 from tcpwatch.machine.coverage import Coverage, Sighting, declared, sightings, survey
 from tcpwatch.machine.verdict import judge
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, Verdict
-from tcpwatch.outputs import Progress, Settings, tracker_of
-from tcpwatch.replaying import read_file
-from tcpwatch.running import JOBS_A_CORE
-from tcpwatch.session import Interrupted
-from tcpwatch.staging import Options
+from tcpwatch.outputs.progress import Progress
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.playing.fleet import Played, cores, play_many
+from tcpwatch.playing.session import Interrupted
+from tcpwatch.playing.staging import Options
+from tcpwatch.replaying.files import read_file
+from tcpwatch.replaying.replayed import tracker_of
+from tcpwatch.verbs.run import JOBS_A_CORE
 from tcpwatch.views.coverage import coverage_document, coverage_lines, coverage_markdown
 from tcpwatch.views.json import dump
 from tcpwatch.views.summary import render

@@ -25,9 +25,9 @@ from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.scenario import Scenario
 from tcpwatch.model.recording import Recording, read_recording
 from tcpwatch.model.timeline import RunRecord
-from tcpwatch.session import Interrupted
-from tcpwatch.staging import Options
-from tcpwatch.worker import Ending, job, silence_s
+from tcpwatch.playing.session import Interrupted
+from tcpwatch.playing.staging import Options
+from tcpwatch.playing.worker import Ending, job, silence_s
 
 # With our own sys.path it finds this very copy of the package, and a scenario finds what it would
 # find with us. The lab's supervisor starts while the worker is still at its imports.
@@ -36,7 +36,7 @@ import sys
 sys.path[:] = {path!r}
 from tcpwatch.prestart import prepare
 prepare()
-from tcpwatch.worker import serve
+from tcpwatch.playing.worker import serve
 serve({fd})
 """
 _POLL_S = 0.05  # how soon a wish to stop is heeded

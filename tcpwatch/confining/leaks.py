@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tcpwatch.confined import Exited
-from tcpwatch.leaks import Leak, leaks
+from tcpwatch.confining.confined import Exited
 from tcpwatch.machine.verdict import Answer
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.timeline import Expectation, Finding, RunRecord, Severity, Timeline
-from tcpwatch.observing import Held, Holder
+from tcpwatch.observing.leaks import Leak, leaks
+from tcpwatch.observing.observer import Held, Holder
 from tcpwatch.tcp.state import TcpState
 
 _REACTS_NS = 1_000_000_000

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from tcpwatch.confined import Confined, NotRun, descriptor
+from tcpwatch.confining.confined import Confined, NotRun, descriptor
+from tcpwatch.confining.leaks import find_leaks, leak_answer, leak_findings
+from tcpwatch.confining.wire import Fault, open_wire
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.executing_leaks import find_leaks, leak_answer, leak_findings
-from tcpwatch.executing_wire import Fault, open_wire
 from tcpwatch.machine.expecting import Demand, DemandError, parse_demand
 from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import row_of
@@ -32,9 +32,11 @@ from tcpwatch.model.timeline import (
     Timeline,
     Verdict,
 )
-from tcpwatch.observing import Network, Observed, Observer, Window
-from tcpwatch.outputs import LADDERS_AT_MOST, Settings, open_outputs
-from tcpwatch.staging import claim_index
+from tcpwatch.observing.observer import Network, Observed, Observer, Window
+from tcpwatch.outputs.opening import open_outputs
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.outputs.telling import LADDERS_AT_MOST
+from tcpwatch.playing.staging import claim_index
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.wording import escaped
 

@@ -25,9 +25,9 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario, read
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Happening, Judged, RunRecord
+from tcpwatch.playing.session import Interrupted, Session
+from tcpwatch.playing.staging import Options
 from tcpwatch.prestart import prepare
-from tcpwatch.session import Interrupted, Session
-from tcpwatch.staging import Options
 
 _BEAT_S = 1.0  # between two signs of life of a run in which nothing happens
 _SILENCE_S = 40.0  # without a sign of life, beside --timeout: a lab may take 20 s to open

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tcpwatch.observing import Held
+from tcpwatch.observing.observer import Held
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.canvas import visible
 

@@ -34,8 +34,8 @@ from tcpwatch.views.sockets import (
     table_lines,
 )
 from tcpwatch.views.wording import Wording, escaped
-from tcpwatch.watching import TICK_S, Watch, WatchOptions
-from tcpwatch.watching_filter import Subject, read_filter_argument
+from tcpwatch.watching.filter import Subject, read_filter_argument
+from tcpwatch.watching.watch import TICK_S, Watch, WatchOptions
 
 _MOVES_IN_THE_END = 12  # kinds of moves that the summary counts
 _HELD = 16  # events kept of a socket that is not selected yet

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.fleet import Played, cores, play_many
 from tcpwatch.interruption import signals
 from tcpwatch.lab.scenario import Scenario, catalogue, find, of_topic
 from tcpwatch.model.recording import Recording
-from tcpwatch.outputs import Outputs, Settings, open_outputs
-from tcpwatch.reading import replay_captures
-from tcpwatch.replaying import Source, is_capture, recordings_in, sources
-from tcpwatch.session import Interrupted
+from tcpwatch.outputs.opening import open_outputs
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.outputs.telling import Outputs
+from tcpwatch.playing.fleet import Played, cores, play_many
+from tcpwatch.playing.session import Interrupted
+from tcpwatch.replaying.files import Source, is_capture, recordings_in, sources
+from tcpwatch.verbs.captures import replay_captures
 
 JOBS_A_CORE = 2  # a run mostly waits; with more of them none ends sooner, and each takes longer
 

@@ -14,8 +14,8 @@ from tcpwatch.machine.fields import Value
 from tcpwatch.machine.filtering import FilterError, Node, parse_filter
 from tcpwatch.machine.pattern import PathElement
 from tcpwatch.machine.population import HostMove, HostSocket
-from tcpwatch.watching_host import Host
-from tcpwatch.watching_owners import user_name
+from tcpwatch.watching.host import Host
+from tcpwatch.watching.owners import user_name
 
 FIELDS = (
     *("state", "was", "path", "age", "ip", "src", "dst", "port", "sport", "dport", "id"),

@@ -9,35 +9,31 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import BinaryIO, Protocol, TextIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario
 from tcpwatch.machine.baseline import Baseline, Comparison
 from tcpwatch.machine.rows import Row, row_of
-from tcpwatch.machine.tracker import Tracker
-from tcpwatch.model.recording import Recording, encode_event, encode_foot, encode_head
+from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord, Verdict
-from tcpwatch.replayed import Replayed, conclude
-from tcpwatch.reports import Reports, open_reports, read_baseline
-from tcpwatch.session import Attendant, Session, Sink
-from tcpwatch.sifting import Sifted, Wish, sift
-from tcpwatch.staging import Options
+from tcpwatch.outputs.progress import Progress
+from tcpwatch.outputs.reports import Reports
+from tcpwatch.outputs.settings import Settings
+from tcpwatch.outputs.sinks import Keeper, LadderSink, RecordingSink, Screen
+from tcpwatch.playing.session import Session, Sink
+from tcpwatch.replaying.replayed import Replayed, conclude, tracker_of
+from tcpwatch.replaying.sifting import Sifted, Wish, sift
 from tcpwatch.views import json as json_view
-from tcpwatch.views.canvas import shortened
 from tcpwatch.views.cases import Case
 from tcpwatch.views.comparison import comparison_lines
-from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
-from tcpwatch.views.palette import in_ascii
 from tcpwatch.views.paths import summary_lines
 from tcpwatch.views.runs import Run, Unplayed, run_line, table_lines
 from tcpwatch.views.sifted import demand_lines, top_lines
 from tcpwatch.views.summary import Lines, expectation_lines, head_lines, render, verdict_lines
-from tcpwatch.views.table import CsvTable, Epoch, ParquetTable, Table
+from tcpwatch.views.table import Epoch, Table
 from tcpwatch.views.wording import Wording, escaped
 
 LADDERS_AT_MOST = 8
@@ -51,63 +47,6 @@ _STATUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line asks for, beside what to play. ``jobs`` None: as many as are good.
-
-    ``summary``: count a replay's connections instead of drawing them; None: where they are many.
-    ``wish``: which of a replay's connections are shown, and what is expected of them. ``csv`` and
-    ``parquet`` are for a row of each. ``to``: what is shown goes there, and not to standard output.
-    """
-
-    options: Options = field(default_factory=Options)
-    every: bool = False
-    topic: str | None = None
-    repeat: int = 1
-    jobs: int | None = None
-    json: str | None = None
-    jsonl: str | None = None
-    pcap: str | None = None
-    junit: str | None = None
-    keep: str | None = None
-    baseline: str | None = None
-    quiet: bool = False
-    width: int = 80
-    colour: bool = False
-    ascii_only: bool = False
-    progress: bool = False
-    summary: bool | None = None
-    wish: Wish = field(default_factory=Wish)
-    csv: str | None = None
-    parquet: str | None = None
-    to: TextIO | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Standard output belongs to a document, or nothing is to be said."""
-        return self.quiet or (self.to is None and "-" in self.documents)
-
-    @property
-    def documents(self) -> tuple[str | None, ...]:
-        """Where each document goes that could have standard output for itself."""
-        return (self.json, self.jsonl, self.pcap, self.junit, self.csv, self.parquet)
-
-    @property
-    def follows_each(self) -> bool:
-        """Whether a document is wanted that has every segment of every connection."""
-        return any((self.json, self.jsonl, self.pcap))
-
-    @property
-    def has_tables(self) -> bool:
-        """Whether a row of each connection is to be written."""
-        return bool(self.csv or self.parquet)
-
-    @property
-    def told_otherwise(self) -> bool:
-        """Whether what was asked is the answer, so that nobody looks for a count of the ways."""
-        return bool(self.wish.top or self.wish.demands) and not self.summary
-
-
 @dataclass(slots=True)
 class _Planned:
     """One run that was to be: its topic in the table, its scenario, and what came of it."""
@@ -115,10 +54,6 @@ class _Planned:
     topic: str = ""
     scenario: Scenario | None = None
     run: Run | None = None
-
-
-class Screen(Sink, Attendant, Protocol):
-    """A screen: it is told everything."""
 
 
 class Outputs:
@@ -194,7 +129,7 @@ class Outputs:
     ) -> None:
         """One run, shown as it happens, also by a ``screen``. Raises as `Session.run`."""
         held = io.StringIO()
-        keeper = _Keeper()
+        keeper = Keeper()
         try:
             sinks = [keeper, *self._sinks(held), *([screen] if screen else [])]
             Session(scenario, self._settings.options, sinks, stop, screen).run()
@@ -328,13 +263,13 @@ class Outputs:
 
         ``counted``: its connections are counted, so that there is no ladder.
         """
-        sinks: list[Sink] = [_RecordingSink(self._jsonl)] if self._jsonl else []
+        sinks: list[Sink] = [RecordingSink(self._jsonl)] if self._jsonl else []
         if not self._settings.silent:
             if not self._folded:
                 self._separate()
             write = held.write if self._folded else self._say
             if not counted:
-                sinks.append(_LadderSink(write, self._settings))
+                sinks.append(LadderSink(write, self._settings))
         return sinks
 
     def _ended(self, index: int, run: Run, ladder: str) -> None:
@@ -444,25 +379,6 @@ def _case(planned: _Planned) -> Case:
     return Case(scenario.topic, scenario.name, run, scenario.path)
 
 
-def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
-    """What a recording's events are to be fed to, and its record: one that is cut off says so."""
-    record = recording.record
-    if not recording.complete:
-        # A check that failed, a problem, what was lost: all that stood in the foot.
-        cut_off = "the recording is cut off before its end"
-        record = replace(record, inconclusive=(*record.inconclusive, cut_off))
-    loopback = bool(record.lab.get("loopback"))
-    attending = [str(one["name"]) for one in record.sources if one.get("available")]
-    of_host = record.lab.get("kind") == "host"
-    return record, Tracker(
-        roles=record.roles,
-        attending=attending,
-        newborn_only=not of_host,
-        loopback=loopback,
-        of_host=of_host,
-    )
-
-
 def draws(sifted: Sifted, settings: Settings, *, captured: bool) -> bool:
     """Whether connections are drawn: by wish, or because somebody can follow them.
 
@@ -480,173 +396,3 @@ def _worth_a_ladder(run: Run) -> bool:
     if isinstance(run, Unplayed) or run.verdict is Verdict.PASS:
         return False
     return "interrupted" not in run.record.inconclusive
-
-
-# ---------------------------------------------------------------------- sinks
-
-
-class _RecordingSink:
-    """Writes the recording as it happens: what was recorded is not lost, whatever comes."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-
-    def begin(self, record: RunRecord) -> None:
-        self._line(encode_head(record))
-
-    def happened(self, happening: Happening) -> None:
-        self._line(encode_event(happening.event))
-
-    def tick(self, t_ns: int) -> None:
-        """Nothing is held back."""
-
-    def finish(self, judged: Judged) -> None:
-        self._line(encode_foot(judged.record))
-
-    def _line(self, text: str) -> None:
-        self._out.write(text + "\n")
-        self._out.flush()
-
-
-class _LadderSink:
-    """Prints the ladder as it happens."""
-
-    def __init__(self, write: Callable[[str], object], settings: Settings) -> None:
-        def say(text: str) -> None:
-            write(text)
-
-        self._ladder = Ladder(
-            say,
-            width=settings.width,
-            colour=settings.colour,
-            ascii_only=settings.ascii_only,
-        )
-
-        self._last_ns = 0
-
-    def begin(self, record: RunRecord) -> None:
-        self._ladder.begin(record)
-
-    def happened(self, happening: Happening) -> None:
-        self._last_ns = happening.event.t_ns
-        self._ladder.feed(happening)
-
-    def tick(self, t_ns: int) -> None:
-        # What comes after such a pause is another moment in any case, so a replay draws the same.
-        if t_ns - self._last_ns > LONGEST_MOMENT_NS:
-            self._ladder.tick()
-
-    def finish(self, judged: Judged) -> None:
-        self._ladder.finish(judged)
-
-
-class _Keeper:
-    """Keeps what was judged, also of a run that ended early."""
-
-    def __init__(self) -> None:
-        self.judged: Judged | None = None
-
-    def begin(self, record: RunRecord) -> None:
-        """Nothing yet."""
-
-    def happened(self, happening: Happening) -> None:
-        """The timeline has it."""
-
-    def tick(self, t_ns: int) -> None:
-        """Nothing is shown."""
-
-    def finish(self, judged: Judged) -> None:
-        self.judged = judged
-
-
-class Progress:
-    """One line on a terminal's standard error, written over and over: what is being played."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._wanted = settings.progress and not settings.quiet
-        self._settings = settings
-        self._playing: dict[int, str] = {}
-        self._shown = False
-        self.total = 0
-        self.done = 0
-
-    def begin(self, index: int, name: str) -> None:
-        self._playing[index] = name
-        self.show()
-
-    def end(self, index: int) -> None:
-        self._playing.pop(index, None)
-        self.done += 1
-
-    def show(self) -> None:
-        if self._wanted and self._playing and self.total > 1:
-            names = ", ".join(map(escaped, self._playing.values()))
-            text = f"{self.done} of {self.total} played; playing {names}"
-            text = shortened(text, self._settings.width - 1)
-            sys.stderr.write(f"\r{in_ascii(text) if self._settings.ascii_only else text}\x1b[K")
-            sys.stderr.flush()
-            self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._shown = False
-
-
-# ---------------------------------------------------------------------- files
-
-
-@contextmanager
-def open_outputs(settings: Settings) -> Iterator[Outputs]:
-    """Opens every output before anything is played: one that cannot be written is told at once."""
-    # First, since it may be the very file that --json is to write.
-    baseline = read_baseline(settings.baseline) if settings.baseline is not None else None
-    with ExitStack() as stack:
-
-        def text(name: str | None) -> TextIO | None:
-            if name is None or name == "-":
-                return sys.stdout if name else None
-            return stack.enter_context(Path(name).open("w", encoding="utf-8"))
-
-        try:
-            json, jsonl = text(settings.json), text(settings.jsonl)
-            pcap: BinaryIO | None = None
-            if settings.pcap == "-":
-                pcap = sys.stdout.buffer
-            elif settings.pcap is not None:
-                pcap = stack.enter_context(Path(settings.pcap).open("wb"))
-            tables = _tables(settings, stack)
-        except OSError as error:
-            raise TcpwatchError(
-                f"cannot write {error.filename}: {error.strerror}",
-                "name a file in a folder that you may write to",
-                ExitCode.USAGE,
-            ) from error
-        if settings.documents.count("-") > 1:
-            raise TcpwatchError(
-                "standard output can take only one of "
-                "--json, --jsonl, --pcap, --junit, --csv and --parquet",
-                "name files for the others",
-                ExitCode.USAGE,
-            )
-        reports = stack.enter_context(
-            open_reports(settings.junit, settings.keep, quiet=settings.quiet)
-        )
-        yield Outputs(settings, json, jsonl, pcap, reports, baseline, tables)
-
-
-def _tables(settings: Settings, stack: ExitStack) -> list[Table]:
-    """Raises TcpwatchError, or OSError, where one cannot be written."""
-    tables: list[Table] = []
-    if settings.csv == "-":
-        tables.append(CsvTable(sys.stdout))
-    elif settings.csv is not None:
-        path = Path(settings.csv)
-        tables.append(CsvTable(stack.enter_context(path.open("w", encoding="utf-8", newline=""))))
-    if settings.parquet == "-":
-        tables.append(ParquetTable(sys.stdout.buffer))
-    elif settings.parquet is not None:
-        path = Path(settings.parquet)
-        tables.append(ParquetTable(stack.enter_context(path.open("wb"))))
-    return tables

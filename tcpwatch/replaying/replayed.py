@@ -16,6 +16,7 @@ from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import Answer, Court, judge
 from tcpwatch.model.events import Event
 from tcpwatch.model.identity import ConnectionId
+from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import (
     CAPTURE,
     Connection,
@@ -25,7 +26,7 @@ from tcpwatch.model.timeline import (
     Timeline,
     Verdict,
 )
-from tcpwatch.sifting import Case, Sifted, Wish, sift
+from tcpwatch.replaying.sifting import Case, Sifted, Wish, sift
 from tcpwatch.views.sifted import selection
 
 
@@ -39,6 +40,25 @@ class Replayed:
     judged: Judged
     sifted: Sifted | None
     happenings: tuple[Happening, ...] = ()
+
+
+def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
+    """What a recording's events are to be fed to, and its record: one that is cut off says so."""
+    record = recording.record
+    if not recording.complete:
+        # A check that failed, a problem, what was lost: all that stood in the foot.
+        cut_off = "the recording is cut off before its end"
+        record = replace(record, inconclusive=(*record.inconclusive, cut_off))
+    loopback = bool(record.lab.get("loopback"))
+    attending = [str(one["name"]) for one in record.sources if one.get("available")]
+    of_host = record.lab.get("kind") == "host"
+    return record, Tracker(
+        roles=record.roles,
+        attending=attending,
+        newborn_only=not of_host,
+        loopback=loopback,
+        of_host=of_host,
+    )
 
 
 def conclude(

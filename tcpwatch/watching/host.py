@@ -22,7 +22,7 @@ from tcpwatch.sources.hosttable import HostTable
 from tcpwatch.sources.sockdiag import Row
 from tcpwatch.sources.sockinfo import SocketInfo
 from tcpwatch.tcp.state import TcpState
-from tcpwatch.watching_owners import Owners, user_name
+from tcpwatch.watching.owners import Owners, user_name
 
 _TIME_WAIT_MS = 60_000  # Linux: TCP_TIMEWAIT_LEN (tcp.h)
 _TREND = 120

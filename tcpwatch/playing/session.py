@@ -25,7 +25,7 @@ from tcpwatch.machine.witnessing import unseen_after
 from tcpwatch.model.events import KERNEL, TABLE, WIRE, Event, Gap, SocketSampled
 from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
 from tcpwatch.model.witness import Availability, Observation, Source
-from tcpwatch.staging import Options, Stage
+from tcpwatch.playing.staging import Options, Stage
 from tcpwatch.tcp.state import TcpState
 
 WITNESSES = (KERNEL, TABLE, WIRE)

@@ -18,7 +18,7 @@ import psutil
 
 from tcpwatch.model.identity import FourTuple, SocketAddress
 from tcpwatch.model.timeline import Connection
-from tcpwatch.observing import Held
+from tcpwatch.observing.observer import Held
 from tcpwatch.tcp.state import TcpState
 
 _CALLS = ("connect", "connect_ex", "listen")
