@@ -1,4 +1,4 @@
-"""An interruption as a wish: heeded between two steps.
+"""An interruption as a wish: heeded between two steps, and never while modules are imported.
 
 Owns: which signals are one. Must not know what is interrupted.
 """
@@ -32,3 +32,20 @@ def signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals wait until it is over: for imports.
+
+    What a handler raises while a class is made, Python 3.11 turns into a RuntimeError
+    (typeobject.c, type_new_set_names).
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,6 +1,5 @@
-"""Running and replaying: which scenarios or recordings, in which order, one or many at a time.
+"""`tcpwatch run`: which scenarios, in which order, one at a time or many side by side.
 
-Owns: what is chosen, how many are played side by side, exit codes of `run` and `replay`.
 Must not conclude or draw: it hands runs to the outputs.
 """
 
@@ -20,8 +19,6 @@ from tcpwatch.outputs.settings import Settings
 from tcpwatch.outputs.telling import Outputs
 from tcpwatch.playing.fleet import Played, cores, play_many
 from tcpwatch.playing.session import Interrupted
-from tcpwatch.replaying.files import Source, is_capture, recordings_in, sources
-from tcpwatch.verbs.captures import replay_captures
 
 JOBS_A_CORE = 2  # a run mostly waits; with more of them none ends sooner, and each takes longer
 
@@ -46,53 +43,6 @@ def run_scenarios(names: Sequence[str], settings: Settings) -> int:
             outputs.interrupted = True
         outputs.close(many=many, wall_s=time.monotonic() - began_s)
         return outputs.status
-
-
-def replay_recordings(names: Sequence[str], settings: Settings) -> int:
-    """Shows recordings, each of its own, and captures, all as one; the exit status.
-
-    What breaks off is shown as far as it goes, and then told.
-    """
-    with ExitStack() as stack:
-        outputs = stack.enter_context(open_outputs(settings))
-        with signals() as stop:
-            given = stack.enter_context(sources(names, stop.is_set))
-        kinds = [_kind(source) for source in given]
-        captures = [source for source, kind in zip(given, kinds, strict=True) if kind is True]
-        runs = 0
-        for source, kind in zip(given, kinds, strict=True):
-            if isinstance(kind, TcpwatchError):
-                outputs.unreadable(kind)
-            elif not kind:
-                runs += _replay_runs(source, outputs, runs)
-            elif source is captures[0]:
-                runs += replay_captures(captures, outputs, settings, runs)
-        outputs.interrupted |= stop.is_set()
-        outputs.close(many=runs > 1)
-        return outputs.status
-
-
-def _kind(source: Source) -> bool | TcpwatchError:
-    """Whether it is a capture, or why that cannot be told."""
-    try:
-        return is_capture(source)
-    except TcpwatchError as error:
-        return error
-
-
-def _replay_runs(source: Source, outputs: Outputs, before: int) -> int:
-    """The runs of a recording, after so many others; how many they are."""
-    runs = 0
-    try:
-        for recording in recordings_in(source):
-            outputs.replay(before + runs, recording)
-            runs += 1
-    except TcpwatchError as error:
-        outputs.unreadable(error)
-    return runs
-
-
-# ---------------------------------------------------------------------- playing
 
 
 def _good_jobs(chosen: Sequence[Scenario], settings: Settings) -> int:
