@@ -14,9 +14,11 @@ import pytest
 
 from tcpwatch.cli import main
 from tcpwatch.lab import Lab, filters
+from tcpwatch.lab.descriptor import Socket
 from tcpwatch.lab.filters import Filter
 from tcpwatch.lab.host import Host
-from tcpwatch.lab.process import Pending, Process, Program, Socket
+from tcpwatch.lab.pending import Pending
+from tcpwatch.lab.process import Process, Program
 from tcpwatch.lab.scenario import TOPICS
 from tcpwatch.lab.sockets import Entry
 from tcpwatch.lab.wire import ActiveRule, Hold, Wire

@@ -9,7 +9,7 @@ sent again, carries the same acknowledgement. With 1 it is reset, and its next c
 import errno
 
 from tcpwatch.lab import PURE_ACK, RST, Lab
-from tcpwatch.lab.process import Socket
+from tcpwatch.lab.descriptor import Socket
 
 EXPECT = {
     "client 4": "CLOSED > SYN-SENT > ESTABLISHED",

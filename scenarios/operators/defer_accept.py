@@ -10,7 +10,7 @@ import errno
 import socket
 
 from tcpwatch.lab import DATA, PURE_ACK, Lab
-from tcpwatch.lab.process import Socket
+from tcpwatch.lab.descriptor import Socket
 
 EXPECT = {
     "client": "CLOSED > SYN-SENT > ESTABLISHED",

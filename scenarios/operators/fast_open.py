@@ -9,7 +9,7 @@ Nobody but the cookie vouches for the client, which is why not every request may
 import socket
 
 from tcpwatch.lab import DATA, PURE_ACK, SYN_ACK, Lab
-from tcpwatch.lab.process import Socket
+from tcpwatch.lab.descriptor import Socket
 
 EXPECT = {
     "every client": "CLOSED > SYN-SENT > ESTABLISHED",

@@ -9,7 +9,8 @@ moves it to that one's queue, and neither client nor program notices anything.
 import errno
 
 from tcpwatch.lab import FIN, RST, Lab
-from tcpwatch.lab.process import Process, Socket
+from tcpwatch.lab.descriptor import Socket
+from tcpwatch.lab.process import Process
 
 EXPECT = {
     "client": "CLOSED > SYN-SENT > ESTABLISHED > CLOSED",

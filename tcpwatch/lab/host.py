@@ -17,9 +17,10 @@ from pathlib import Path
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.calls import Line, Switchboard
+from tcpwatch.lab.descriptor import Socket
 from tcpwatch.lab.failures import CheckFailed, Unsupported
 from tcpwatch.lab.ports import Port
-from tcpwatch.lab.process import Addresses, Process, Program, Socket
+from tcpwatch.lab.process import Addresses, Process, Program
 from tcpwatch.lab.scenario import find_program
 from tcpwatch.lab.sockets import Entry, SocketTable, counter, destroy_failure
 from tcpwatch.model.events import CallPhase, UserCall

@@ -17,9 +17,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tcpwatch.errors import TcpwatchError
+from tcpwatch.lab.descriptor import Socket
 from tcpwatch.lab.failures import CheckFailed, LabClosed, Unsupported
 from tcpwatch.lab.host import Host
-from tcpwatch.lab.process import Process, Socket
+from tcpwatch.lab.process import Process
 from tcpwatch.lab.scenario import Scenario, describe, place_of
 from tcpwatch.lab.wire import Wire, WireTimeout
 from tcpwatch.model.events import Measured

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tcpwatch.lab.descriptor import Socket
 from tcpwatch.lab.filters import ANY, FIN, SYN_ACK
 from tcpwatch.lab.namespace import Namespaces
 from tcpwatch.lab.orphans import destroys_orphans
-from tcpwatch.lab.process import Socket
 from tcpwatch.lab.wire import Wire
 from tcpwatch.model.events import Point
 from tcpwatch.model.witness import Observation

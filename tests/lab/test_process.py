@@ -16,10 +16,11 @@ import psutil
 import pytest
 
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.lab.descriptor import Socket
 from tcpwatch.lab.failures import CheckFailed, DeadlinePassed, Ending, ProcessDied, Unsupported
 from tcpwatch.lab.loopback import Loopback
 from tcpwatch.lab.namespace import Namespaces
-from tcpwatch.lab.process import Process, Socket
+from tcpwatch.lab.process import Process
 from tcpwatch.model.events import CallPhase, ProcessChange, ProcessChanged, UserCall
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.witness import Observation

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from tcpwatch.lab import host as host_module
+from tcpwatch.lab.descriptor import Socket
 from tcpwatch.lab.failures import CheckFailed, Unsupported
 from tcpwatch.lab.filters import PURE_ACK, RST, SYN_ACK
 from tcpwatch.lab.host import Host
 from tcpwatch.lab.loopback import Loopback
 from tcpwatch.lab.namespace import Namespaces
-from tcpwatch.lab.process import Socket
 from tcpwatch.lab.sockets import Entry
 from tcpwatch.lab.wire import Wire
 from tcpwatch.model.events import CALLS, CallPhase, UserCall

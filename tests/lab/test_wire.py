@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import pytest
 
 from tcpwatch.errors import TcpwatchError
+from tcpwatch.lab.descriptor import Socket
 from tcpwatch.lab.failures import LabClosed
 from tcpwatch.lab.filters import ANY, DATA, FIN, PURE_ACK, RST, SYN, where
 from tcpwatch.lab.inject import craft
 from tcpwatch.lab.namespace import Namespaces
-from tcpwatch.lab.process import Socket
 from tcpwatch.lab.relay import Relay
 from tcpwatch.lab.wire import Wire, WireTimeout
 from tcpwatch.model.events import (
