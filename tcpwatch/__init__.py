@@ -11,21 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tcpwatch.api import (
-        End,
-        Ends,
-        Inconclusive,
-        Match,
-        NotAsExpected,
-        Result,
-        Seen,
-        TcpwatchError,
-        Verdict,
-        match,
-        observe,
-        play,
-        replay,
-    )
+    from tcpwatch.api import Match, Result, match, play, replay
+    from tcpwatch.errors import TcpwatchError
+    from tcpwatch.model.timeline import Verdict
+    from tcpwatch.observing.seen import End, Ends, Inconclusive, NotAsExpected, Seen, observe
 
 __version__ = "0.1.0"
 
@@ -46,16 +35,20 @@ __all__ = [
 ]
 
 
-_OF_A_BLOCK = frozenset({"End", "Ends", "Inconclusive", "NotAsExpected", "Seen", "observe"})
+_FOUND_IN = {
+    "tcpwatch.errors": {"TcpwatchError"},
+    "tcpwatch.model.timeline": {"Verdict"},
+    "tcpwatch.observing.seen": {"End", "Ends", "Inconclusive", "NotAsExpected", "Seen", "observe"},
+}
+"""Whoever observes a block needs no lab. All other names are in tcpwatch.api."""
 
 
 def __getattr__(name: str) -> Any:
     """What the API offers, imported when it is first asked for: the commands must start quickly."""
     if name not in __all__:
         raise AttributeError(f"module 'tcpwatch' has no attribute {name!r}")
-    # Whoever observes a block needs no lab.
-    module = import_module("tcpwatch.observing.seen" if name in _OF_A_BLOCK else "tcpwatch.api")
-    value = globals()[name] = getattr(module, name)
+    found = (module for module, names in _FOUND_IN.items() if name in names)
+    value = globals()[name] = getattr(import_module(next(found, "tcpwatch.api")), name)
     return value
 
 

@@ -20,7 +20,7 @@ from tcpwatch.machine.pattern import PathElement, Pattern, PatternError
 from tcpwatch.machine.verdict import Court, judge
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Connection, Endpoint, Judged, Timeline, Verdict
-from tcpwatch.observing.seen import End, Ends, Inconclusive, NotAsExpected, Seen, observe
+from tcpwatch.observing.seen import End
 from tcpwatch.outputs.reports import keep_run
 from tcpwatch.playing.session import Interrupted, Session
 from tcpwatch.playing.staging import Options, SomeOptions
@@ -29,22 +29,6 @@ from tcpwatch.replaying.replayed import tracker_of
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views import json as json_view
 from tcpwatch.views.cases import ladder_text
-
-__all__ = [
-    "End",
-    "Ends",
-    "Inconclusive",
-    "Match",
-    "NotAsExpected",
-    "Result",
-    "Seen",
-    "TcpwatchError",
-    "Verdict",
-    "match",
-    "observe",
-    "play",
-    "replay",
-]
 
 _LEFT, _RIGHT = ("client", "active"), ("server", "passive")
 
