@@ -291,6 +291,7 @@ def test_a_forgotten_socket_is_closed_as_it_is_without_us(lab: AnyLab, run: Run)
     server = run(lab.server, text, lab.server.ip, begin=SERVER)
     port = port_of(server)
     first = run(lab.client, "print(client.recv(1))\n", lab.server.ip, port, begin=CLIENT)
+    first.wait_returned("connect")  # else the other may be the first
     second = run(lab.client, "client.recv(1)\n", lab.server.ip, port, begin=CLIENT)
     first.wait_printed("b''")
     server.wait_printed("forgotten")
