@@ -132,10 +132,15 @@ class Tuples:
         """Where each ends."""
         return self.own + self.length
 
+    @cached_property
+    def _apart(self) -> Int64s:
+        return self.of * _APART
+
     def _highest(self, values: Int64s, of_those: Bools, least: int) -> Int64s:
         """The highest value of those up to and with each segment; ``least`` where there is none."""
-        apart = self.of * _APART
-        levels = np.where(of_those, values, least) + apart
+        apart = self._apart
+        levels = np.where(of_those, values, least)
+        levels += apart
         np.maximum.accumulate(levels, out=levels)
         return np.subtract(levels, apart, out=levels)
 
@@ -152,14 +157,18 @@ class Tuples:
         return self._highest(self.end, self.out, 0), self._highest(self.end, ~self.out, 0)
 
     @cached_property
+    def _both_ahead(self) -> tuple[Int64s, Int64s]:
+        return self._beyond(self.tops)
+
+    @property
     def ahead(self) -> Int64s:
         """How far each segment begins beyond all that its sender had sent."""
-        return self._beyond(self.tops)[0]
+        return self._both_ahead[0]
 
-    @cached_property
+    @property
     def ack_ahead(self) -> Int64s:
         """How far each acknowledges beyond all that its receiver had sent."""
-        return self._beyond(self.tops)[1]
+        return self._both_ahead[1]
 
     def _beyond(self, tops: tuple[Int64s, Int64s]) -> tuple[Int64s, Int64s]:
         mine, theirs = (self._before(top, 0) for top in tops)
@@ -178,7 +187,12 @@ class Tuples:
 
     def highest_ack(self, *, of_first: bool) -> Int64s:
         """How much of one end's data its peer has acknowledged, with each segment."""
-        return self._highest(self.other, self.acks & (self.out != of_first), 0)
+        return self._acked[0 if of_first else 1]
+
+    @cached_property
+    def _acked(self) -> tuple[Int64s, Int64s]:
+        forth, back = self.acks & ~self.out, self.acks & self.out
+        return self._highest(self.other, forth, 0), self._highest(self.other, back, 0)
 
     def gaps_acknowledged(self, *, of_first: bool) -> Int64s:
         """How many pieces of an end's data each segment acknowledges first that the capture lacks.

@@ -248,15 +248,23 @@ def _retold(
     And of what those in the middles acknowledge that the capture lacks.
     """
     out = tuples.out
-    times = [(dropped & zero & out) * 1, (dropped & again & out) * 1, np.zeros(len(out), np.int64)]
-    times += [(dropped & zero & ~out) * 1, (dropped & again & ~out) * 1, times[2]]
+    some = dropped & (zero | again)
+    gaps: list[Int64s] = []
     if (tuples.flags & CUT).any():
-        for way, kind in ((True, 2), (False, 5)):
-            times[kind] = np.where(middle, tuples.gaps_acknowledged(of_first=way), 0)
-    rows = np.flatnonzero(sum(times))
-    told = np.stack([one[rows] for one in times], axis=1)
-    kinds = np.repeat(np.tile(np.arange(6), len(rows)), told.ravel())
-    of = np.repeat(tuples.of[rows], told.sum(axis=1))
+        gaps = [tuples.gaps_acknowledged(of_first=way) for way in (True, False)]
+        some |= middle & ((gaps[0] | gaps[1]) != 0)
+    rows = np.flatnonzero(some)
+    told = np.zeros((len(rows), 6), np.int64)
+    lost, forth, inner = dropped[rows], out[rows], middle[rows]
+    for place, way in ((0, forth), (3, ~forth)):
+        told[:, place] = lost & zero[rows] & way
+        told[:, place + 1] = lost & again[rows] & way
+    for place, gap in zip((2, 5), gaps, strict=False):
+        told[:, place] = np.where(inner, gap[rows], 0)
+    which, kind = np.nonzero(told)
+    times = told[which, kind]
+    kinds = np.repeat(kind, times)
+    of = np.repeat(tuples.of[rows[which]], times)
     bounds = np.flatnonzero(np.diff(of, prepend=-1))
     if not len(bounds):
         return {}
