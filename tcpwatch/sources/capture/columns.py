@@ -57,7 +57,7 @@ _IPV4: Final = np.dtype(
         "itemsize": 40,
     }
 )
-"""IPv4 and TCP without options: copied once a frame, which costs less than to look up each field."""
+"""IPv4 and TCP without options: copied once a frame, which costs less than to look up fields."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
