@@ -6,6 +6,7 @@ Owns: what a caller asks for rows by. Several files are read as one capture, mer
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from tcpwatch.sources.capture.octets import Octets, open_octets
 from tcpwatch.sources.capture.segments import Capture
 
 _AT_ONCE: Final = 1 << 17  # segments that are put together to connections at a time
+_BLOCKS_AHEAD: Final = 4
 _TELL_S: Final = 0.1
 
 
@@ -140,12 +142,18 @@ def _size(name: str, octets: Octets) -> int | None:
 
 
 def _ahead(stream: Iterator[Segments]) -> Iterator[Segments]:
-    """The same, the next one read on another processor: numpy lets go of Python's lock."""
+    """The same, the next ones read on another processor: numpy lets go of Python's lock.
+
+    Several, since as many are put together at a time.
+    """
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, stream, None)
-        while (one := coming.result()) is not None:
-            coming = reader.submit(next, stream, None)
-            yield one
+        coming = deque(reader.submit(next, stream, None) for _ in range(_BLOCKS_AHEAD))
+        try:
+            while (one := coming.popleft().result()) is not None:
+                coming.append(reader.submit(next, stream, None))
+                yield one
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
 def _blocks(capture: Capture, ends: Ends, broken: list[TcpwatchError]) -> Iterator[Segments]:
