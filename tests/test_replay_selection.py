@@ -305,13 +305,15 @@ def test_a_row_a_connection(replay: Call, tmp_path: Path) -> None:
                     assert row[name] == str(value)
 
 
-def test_parquet_without_pyarrow_names_the_remedy(
-    replay: Call, monkeypatch: pytest.MonkeyPatch
+def test_parquet_without_pyarrow_names_the_remedy_and_leaves_no_file(
+    replay: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    before = {each.name for each in tmp_path.iterdir()}
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    done = replay("many.pcap", "--parquet", "rows.parquet")
-    assert (done.status, done.out) == (3, "")
+    done = replay("many.pcap", "--csv", "rows.csv", "--parquet", "rows.parquet")
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert "pip install 'tcpwatch[parquet]'" in done.err
+    assert {each.name for each in tmp_path.iterdir()} == before
 
 
 def test_standard_output_is_the_table_alone(replay: Call) -> None:

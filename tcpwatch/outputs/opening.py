@@ -15,7 +15,7 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.outputs.reports import open_reports, read_baseline
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.outputs.telling import Outputs
-from tcpwatch.views.table import CsvTable, ParquetTable, Table
+from tcpwatch.views.table import CsvTable, ParquetTable, Table, require_parquet
 
 
 @contextmanager
@@ -23,6 +23,8 @@ def open_outputs(settings: Settings) -> Iterator[Outputs]:
     """Opens every output before anything is played: one that cannot be written is told at once."""
     # First, since it may be the very file that --json is to write.
     baseline = read_baseline(settings.baseline) if settings.baseline is not None else None
+    if settings.parquet is not None:
+        require_parquet()
     with ExitStack() as stack:
 
         def text(name: str | None) -> TextIO | None:

@@ -182,20 +182,26 @@ class CsvTable:
         self._out.flush()
 
 
+def require_parquet() -> None:
+    """Raises TcpwatchError where pyarrow is not installed, before any file is made for it."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise TcpwatchError(
+            "Parquet is written by pyarrow, which is not installed",
+            "pip install 'tcpwatch[parquet]', or take --csv",
+            ExitCode.USAGE,
+        ) from None
+
+
 class ParquetTable:
     """The same columns with their types; lists of times are lists."""
 
     def __init__(self, out: BinaryIO) -> None:
-        """Raises TcpwatchError where pyarrow is not installed."""
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError:
-            raise TcpwatchError(
-                "Parquet is written by pyarrow, which is not installed",
-                "pip install 'tcpwatch[parquet]', or take --csv",
-                ExitCode.INCONCLUSIVE,
-            ) from None
+        """Needs what `require_parquet` looks for."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         types = {
             Type.TEXT: pa.string(),
             Type.WHOLE: pa.int64(),
