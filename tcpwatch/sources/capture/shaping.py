@@ -109,7 +109,9 @@ class Tuples:
         steps[starts] = 0
         numbers = np.cumsum(steps)
         numbers -= np.repeat(numbers[starts], self.counts)
-        return np.clip(numbers, -_FARTHEST, _FARTHEST), values[starts]
+        if numbers.min() < -_FARTHEST or numbers.max() > _FARTHEST:
+            np.clip(numbers, -_FARTHEST, _FARTHEST, out=numbers)
+        return numbers, values[starts]
 
     @cached_property
     def own(self) -> Int64s:
@@ -223,18 +225,21 @@ class Tuples:
 
     def until_first(self, chosen: Bools) -> Bools:
         """Which segments come before their tuple's first of those."""
-        count = len(chosen)
-        first = np.minimum.reduceat(np.where(chosen, np.arange(count), count), self.starts)
-        found: Bools = np.arange(count) < np.repeat(first, self.counts)
+        if not chosen.any():
+            return np.ones(len(chosen), np.bool_)
+        found: Bools = np.arange(len(chosen)) < np.repeat(self._first(chosen), self.counts)
         return found
+
+    def _first(self, chosen: Bools) -> Int64s:
+        """Each tuple's first of those chosen; where it has none, a later tuple's, or their end."""
+        rows = np.append(np.flatnonzero(chosen), len(chosen))
+        return rows[np.searchsorted(rows, self.starts)]
 
     def is_first(self, places: Int64s, chosen: Bools, *, way: bool, data: bool) -> Bools:
         """Which of those chosen are their end's first segment with data, or without."""
         of_kind = (self.out == way) & ((self.segments.payload > 0) == data)
         of_kind &= (self.flags & (SYN | FIN | RST)) == 0
-        count = len(of_kind)
-        first = np.minimum.reduceat(np.where(of_kind, np.arange(count), count), self.starts)
-        found: Bools = chosen & (first[self.of[places]] == places)
+        found: Bools = chosen & (self._first(of_kind)[self.of[places]] == places)
         return found
 
     # ------------------------------------------------------------------ windows
@@ -242,17 +247,19 @@ class Tuples:
     @cached_property
     def windows(self) -> Int64s:
         """Each segment's window in octets; at least that much, where the scale is not sure."""
-        flags, shift = self.flags, self.segments.shift.astype(np.int64)
-        syn = (flags & SYN) != 0
-        offers = []
-        for way in (self.out, ~self.out):
-            least = np.minimum.reduceat(np.where(syn & way, shift, 99), self.starts)
-            most = np.maximum.reduceat(np.where(syn & way, shift, -1), self.starts)
-            offers.append(np.where(least == most, most, -1))
-        both = (offers[0] >= 0) & (offers[1] >= 0)
-        scale = [np.repeat(np.where(both, offer, 0), self.counts) for offer in offers]
-        scaled = np.where(syn, 0, np.where(self.out, scale[0], scale[1]))
-        return self.segments.window.astype(np.int64) << scaled
+        windows = self.segments.window.astype(np.int64)
+        syns = np.flatnonzero(self.flags & SYN)
+        if not (self.segments.shift[syns] > 0).any():
+            return windows
+        of, way, shift = self.of[syns], self.out[syns] * 1, self.segments.shift[syns]
+        least, most = (np.full((2, len(self.starts)), number, np.int64) for number in (99, -1))
+        np.minimum.at(least, (way, of), shift)
+        np.maximum.at(most, (way, of), shift)
+        offers = np.where(least == most, most, -1)
+        scale = np.where((offers >= 0).all(axis=0), offers, 0)
+        scaled = np.where(self.out, *(np.repeat(one, self.counts) for one in scale[::-1]))
+        scaled[syns] = 0
+        return np.left_shift(windows, scaled, out=windows)
 
     @cached_property
     def within(self) -> Bools:

@@ -132,6 +132,8 @@ def _middle(tuples: Tuples) -> Bools:
 def _is_steady(tuples: Tuples) -> Bools:
     """Where nobody closes: no end has sent a FIN, or one has and got its acknowledgement."""
     fins = (tuples.flags & FIN) != 0
+    if not fins.any():
+        return np.ones(len(fins), np.bool_)
     closed = [~tuples.until_first(fins & (tuples.out == way)) for way in (True, False)]
     steady = ~(closed[0] & closed[1])
     for way, top, closing in zip((True, False), tuples.tops, closed, strict=True):
@@ -173,8 +175,10 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
     counted &= index < np.repeat(_last(opening, index, begins), counts)
     total = np.cumsum(counted)
     kept |= opening | (counted & (total - np.repeat(total[begins], counts) < LONG))
-    grown = tuples.end[places] // _LARGEST
-    kept |= data & fresh & (grown != np.append(grown[1:], grown[-1:]))
+    for mine in (out, ~out):
+        which = np.flatnonzero(mine & data & fresh)
+        grown = tuples.end[places[which]] // _LARGEST
+        kept[which[:-1][grown[1:] != grown[:-1]]] = True
     kept |= segments.payload[places] > _LARGEST
     pause = np.diff(segments.t_ns, prepend=segments.t_ns[:1]) >= _PAUSE_NS
     kept |= pause[places] | np.append(pause[1:], False)[places]
@@ -193,15 +197,14 @@ def _without(tuples: Tuples, kept: Bools, middle: Bools, settled: Bools) -> Thin
     again = (tuples.ahead < 0) & (tuples.ahead + tuples.length <= 0) & (segments.payload > 0)
     zero = segments.window == 0
     payload = segments.payload.astype(np.int64)
+    lost = np.flatnonzero(dropped)
+    column = tuples.of[lost] * 2 + ~out[lost]
 
-    def by_way(values: Int64s) -> Int64s:
-        return np.stack(
-            [
-                per_group(np.where(out, values, 0), starts),
-                per_group(np.where(out, 0, values), starts),
-            ],
-            axis=1,
-        )
+    def by_way(which: Bools, values: Int64s | None = None) -> Int64s:
+        """How many of what is dropped, or what they come to: less than 2**53, which is exact."""
+        weights = None if values is None else values[which]
+        counts = np.bincount(column[which], weights, 2 * len(starts))
+        return counts.astype(np.int64).reshape(-1, 2)
 
     left = segments.at(kept)
     flags = left.flags.copy()
@@ -228,14 +231,14 @@ def _without(tuples: Tuples, kept: Bools, middle: Bools, settled: Bools) -> Thin
         left.shift,
         (left.payload + longer).astype(np.uint32),
     )
-    filled = np.zeros(len(payload), np.int64)
-    filled[behind] = longer
+    filled = np.bincount(tuples.of[behind] * 2 + ~out[behind], longer, 2 * len(starts))
+    every, repeated = np.ones(len(lost), np.bool_), again[lost]
     return Thinned(
         Tuples(told, less.starts),
-        by_way(dropped * 1),
-        by_way(np.where(dropped & ~again, payload, 0) - filled),
-        by_way((dropped & again) * 1),
-        by_way((dropped & zero) * 1),
+        by_way(every),
+        by_way(~repeated, payload[lost]) - filled.astype(np.int64).reshape(-1, 2),
+        by_way(repeated),
+        by_way(zero[lost]),
         _retold(tuples, dropped, middle, again, zero),
     )
 

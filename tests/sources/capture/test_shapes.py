@@ -15,10 +15,12 @@ from tcpwatch.model.events import WIRE, Event, Point, SegmentSeen, Vantage
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.sources.capture.columns import LOCAL, Ends, Segments
 from tcpwatch.sources.capture.gathering import Gatherer
+from tcpwatch.sources.capture.shaping import Tuples
+from tcpwatch.sources.capture.thinning import thinned
 from tcpwatch.tcp.segment import WINDOW_SCALE, Flags, Option, Segment
 from tcpwatch.tcp.seq import SeqNumber
 from tests.sources.capture.exactly import FOR_EVER, plain
-from tests.sources.capture.talking import ACK, Said, talks
+from tests.sources.capture.talking import ACK, SYN, Said, talks
 
 Timed = tuple[int, int, Said]
 """When, which tuple's, and the segment."""
@@ -57,8 +59,7 @@ def exactly(timed: list[Timed]) -> list[Row]:
     return [row_of(connection, timeline.findings) for connection in timeline.connections]
 
 
-def by_columns(timed: list[Timed], at_once: int) -> list[Row]:
-    ends = Ends()
+def columns_of(timed: list[Timed], ends: Ends) -> Segments:
     rows = []
     for t_ns, which, one in timed:
         source, target = (ends.of(end.ip, end.port) for end in ends_of(which, one))
@@ -67,7 +68,12 @@ def by_columns(timed: list[Timed], at_once: int) -> list[Row]:
         rows.append((t_ns, source, target, *numbers))
     kinds = (np.int64, np.uint64, np.uint64, np.uint32, np.uint32, np.uint16, np.uint16, np.int8)
     columns = zip(zip(*rows, strict=True), (*kinds, np.uint32), strict=True)
-    segments = Segments(*(np.array(column, kind) for column, kind in columns))
+    return Segments(*(np.array(column, kind) for column, kind in columns))
+
+
+def by_columns(timed: list[Timed], at_once: int) -> list[Row]:
+    ends = Ends()
+    segments = columns_of(timed, ends)
     gatherer = Gatherer(ends, FOR_EVER, 0)
     found: list[Row] = []
     for begin in range(0, len(segments), at_once):
@@ -107,3 +113,32 @@ def test_long_ones_go_so_too_though_their_middle_is_not_kept(seed: int, at_once:
 def test_they_go_as_the_machine_says(seed: int, at_once: int, stagger_ns: int) -> None:
     timed = in_order(list(islice(talks(seed), 8)), stagger_ns)
     assert not timed or not differences(timed, at_once)
+
+
+def download(segments: int, payload: int) -> list[Said]:
+    """The server sends, and each second segment is acknowledged; nobody closes."""
+    said = [
+        Said(0, True, SYN, 100, 0, 65_535, 14, 0),
+        Said(1000, False, SYN | ACK, 500, 101, 65_535, 14, 0),
+        Said(1000, True, ACK, 101, 501, 65_535, -1, 0),
+    ]
+    for count in range(1, segments + 1):
+        begin = (501 + (count - 1) * payload) % (1 << 32)
+        said.append(Said(1000, False, ACK, begin, 101, 65_535, -1, payload))
+        if count % 2 == 0:
+            acked = (501 + count * payload) % (1 << 32)
+            said.append(Said(1000, True, ACK, 101, acked, 65_535, -1, 0))
+    return said
+
+
+def test_of_a_download_of_gigabytes_no_more_is_kept_than_of_a_small_one() -> None:
+    small, large = (in_order([download(2000, payload)], 0) for payload in (1000, 2_500_000))
+    kept = []
+    for timed in (small, large):
+        segments = columns_of(timed, Ends())
+        less = thinned(Tuples(segments, np.array([0])))
+        assert less is not None
+        kept.append(len(less.tuples.segments))
+    # One more each 2**28 octets, so that no numbers lie too far apart: 5 GB are 19 of these.
+    assert kept[1] - kept[0] <= 20
+    assert not differences(large, 700)
