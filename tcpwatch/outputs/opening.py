@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.outputs.files import open_text, writable
 from tcpwatch.outputs.reports import open_reports, read_baseline
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.outputs.telling import Outputs
@@ -26,26 +27,12 @@ def open_outputs(settings: Settings) -> Iterator[Outputs]:
     if settings.parquet is not None:
         require_parquet()
     with ExitStack() as stack:
-
-        def text(name: str | None) -> TextIO | None:
-            if name is None or name == "-":
-                return sys.stdout if name else None
-            return stack.enter_context(Path(name).open("w", encoding="utf-8"))
-
-        try:
-            json, jsonl = text(settings.json), text(settings.jsonl)
-            pcap: BinaryIO | None = None
-            if settings.pcap == "-":
-                pcap = sys.stdout.buffer
-            elif settings.pcap is not None:
-                pcap = stack.enter_context(Path(settings.pcap).open("wb"))
-            tables = _tables(settings, stack)
-        except OSError as error:
-            raise TcpwatchError(
-                f"cannot write {error.filename}: {error.strerror}",
-                "name a file in a folder that you may write to",
-                ExitCode.USAGE,
-            ) from error
+        json, jsonl = (
+            None if name is None else open_text(name, stack)
+            for name in (settings.json, settings.jsonl)
+        )
+        pcap = None if settings.pcap is None else _open_octets(settings.pcap, stack)
+        tables = _tables(settings, stack)
         if settings.documents.count("-") > 1:
             raise TcpwatchError(
                 "standard output can take only one of "
@@ -59,17 +46,17 @@ def open_outputs(settings: Settings) -> Iterator[Outputs]:
         yield Outputs(settings, json, jsonl, pcap, reports, baseline, tables)
 
 
+def _open_octets(name: str, stack: ExitStack) -> BinaryIO:
+    if name == "-":
+        return sys.stdout.buffer
+    with writable():
+        return stack.enter_context(Path(name).open("wb"))
+
+
 def _tables(settings: Settings, stack: ExitStack) -> list[Table]:
-    """Raises TcpwatchError, or OSError, where one cannot be written."""
     tables: list[Table] = []
-    if settings.csv == "-":
-        tables.append(CsvTable(sys.stdout))
-    elif settings.csv is not None:
-        path = Path(settings.csv)
-        tables.append(CsvTable(stack.enter_context(path.open("w", encoding="utf-8", newline=""))))
-    if settings.parquet == "-":
-        tables.append(ParquetTable(sys.stdout.buffer))
-    elif settings.parquet is not None:
-        path = Path(settings.parquet)
-        tables.append(ParquetTable(stack.enter_context(path.open("wb"))))
+    if settings.csv is not None:
+        tables.append(CsvTable(open_text(settings.csv, stack, newline="")))
+    if settings.parquet is not None:
+        tables.append(ParquetTable(_open_octets(settings.parquet, stack)))
     return tables

@@ -21,6 +21,7 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.machine.baseline import Baseline
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Judged
+from tcpwatch.outputs.files import open_text, writable
 from tcpwatch.views.canvas import visible
 from tcpwatch.views.cases import Case, Outcome, ladder_text, numbered
 
@@ -89,25 +90,13 @@ def open_reports(junit: str | None, keep: str | None, *, quiet: bool = False) ->
     with ExitStack() as stack:
         file: TextIO | None = None
         folder: Path | None = None
-        try:
-            if keep is not None:
-                folder = Path(keep)
+        if keep is not None:
+            folder = Path(keep)
+            with writable():
                 folder.mkdir(parents=True, exist_ok=True)
-            if junit == "-":
-                file = sys.stdout
-            elif junit is not None:
-                file = stack.enter_context(Path(junit).open("w", encoding="utf-8"))
-        except OSError as error:
-            raise _unwritable(error) from error
+        if junit is not None:
+            file = open_text(junit, stack)
         yield Reports(file, folder, GitHub.detect(os.environ), quiet=quiet)
-
-
-def _unwritable(error: OSError) -> TcpwatchError:
-    return TcpwatchError(
-        f"cannot write {error.filename}: {error.strerror}",
-        "name a file in a folder that you may write to",
-        ExitCode.USAGE,
-    )
 
 
 def read_baseline(name: str) -> Baseline:
@@ -139,10 +128,8 @@ def _keep_failures(cases: Sequence[Case], folder: Path) -> list[str]:
         if _INTERRUPTED in run.record.inconclusive:
             continue
         name = _NO_NAME.sub("-", case.name).strip(".-") or "run"
-        try:
+        with writable():
             kept += keep_run(run, folder / name)
-        except OSError as error:
-            raise _unwritable(error) from error
     return kept
 
 

@@ -13,10 +13,11 @@ from contextlib import ExitStack
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.interruption import signals
+from tcpwatch.outputs.files import open_text
 from tcpwatch.sources.sniffer import Sniffer
 from tcpwatch.tui.host import HostScreen
 from tcpwatch.tui.host_capture import SegmentList
-from tcpwatch.verbs.watch import Recorder, WatchSettings, open_recording
+from tcpwatch.verbs.watch import Recorder, WatchSettings
 from tcpwatch.watching.filter import read_filter_argument
 from tcpwatch.watching.watch import TICK_S, Watch
 
@@ -68,7 +69,7 @@ def watch_on_screen(settings: WatchSettings) -> int:
     """Shows the host until somebody quits. Raises TcpwatchError where nobody can see."""
     wanted = read_filter_argument(settings.filter)
     with ExitStack() as stack:
-        out = open_recording(settings, stack)
+        out = None if settings.jsonl is None else open_text(settings.jsonl, stack)
         watch = Watch(settings.options)
         stack.callback(watch.close)
         recorder = Recorder(watch, wanted, out) if out is not None else None

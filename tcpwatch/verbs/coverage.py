@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.interruption import signals
@@ -22,6 +20,7 @@ from tcpwatch.machine.coverage import Coverage, Sighting, declared, sightings, s
 from tcpwatch.machine.verdict import judge
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, Verdict
+from tcpwatch.outputs.files import open_text
 from tcpwatch.outputs.progress import Progress
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.playing.fleet import Played, cores, play_many
@@ -59,7 +58,10 @@ def cover(names: Sequence[str], settings: Settings, markdown: str | None) -> int
     """
     looked = _Looked()
     with ExitStack() as stack:
-        json_out, markdown_out = (_opened(name, stack) for name in (settings.json, markdown))
+        json_out, markdown_out = (
+            open_text(name, stack) if name is not None else None
+            for name in (settings.json, markdown)
+        )
         if json_out is markdown_out is sys.stdout:
             raise TcpwatchError(
                 "standard output can take only one of --json and --markdown",
@@ -86,20 +88,6 @@ def cover(names: Sequence[str], settings: Settings, markdown: str | None) -> int
         lines = coverage_lines(coverage, looked.runs, settings.width)
         sys.stdout.write(render(lines, colour=settings.colour, ascii_only=settings.ascii_only))
     return _status(coverage, looked)
-
-
-def _opened(name: str | None, stack: ExitStack) -> TextIO | None:
-    """Opened before anything is played: what cannot be written is told at once."""
-    if name is None or name == "-":
-        return sys.stdout if name else None
-    try:
-        return stack.enter_context(Path(name).open("w", encoding="utf-8"))
-    except OSError as error:
-        raise TcpwatchError(
-            f"cannot write {name}: {error.strerror}",
-            "name a file in a folder that you may write to",
-            ExitCode.USAGE,
-        ) from error
 
 
 def _status(coverage: Coverage, looked: _Looked) -> ExitCode:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
 
 from tcpwatch.confining.confined import Confined, NotRun, descriptor
 from tcpwatch.confining.leaks import find_leaks, leak_answer, leak_findings
@@ -33,6 +32,7 @@ from tcpwatch.model.timeline import (
     Verdict,
 )
 from tcpwatch.observing.observer import Network, Observed, Observer, Window
+from tcpwatch.outputs.files import open_text
 from tcpwatch.outputs.opening import open_outputs
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.outputs.telling import LADDERS_AT_MOST
@@ -95,7 +95,8 @@ def execute(request: Request, settings: Settings) -> int:
         *(read_demand(text, "--never", never=True) for text in request.never),
     ]
     with ExitStack() as stack:
-        report = _open_report(request.output, stack)
+        output = request.output
+        report = sys.stderr if output is None else open_text(output, stack)
         outputs = stack.enter_context(open_outputs(replace(settings, to=report)))
         index = claim_index(stack) if request.server else 0
         addresses = [(f"10.77.{index}.{n}", f"fd77:0:0:{index:x}::{n}") for n in (1, 2)]
@@ -332,21 +333,3 @@ def _judge(
     if judged.verdict is Verdict.INCONCLUSIVE and not answers and not timeline.connections:
         return replace(judged, verdict=Verdict.PASS, reasons=())  # nothing was asked
     return judged
-
-
-# ---------------------------------------------------------------------- where it is told
-
-
-def _open_report(name: str | None, stack: ExitStack) -> TextIO:
-    if name is None:
-        return sys.stderr
-    if name == "-":
-        return sys.stdout
-    try:
-        return stack.enter_context(Path(name).open("w", encoding="utf-8"))
-    except OSError as error:
-        raise TcpwatchError(
-            f"cannot write {error.filename}: {error.strerror}",
-            "name a file in a folder that you may write to",
-            ExitCode.USAGE,
-        ) from error

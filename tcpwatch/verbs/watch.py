@@ -12,10 +12,9 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TextIO
 
-from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.errors import ExitCode
 from tcpwatch.machine.filtering import And, Node
 from tcpwatch.machine.population import HostMove
 from tcpwatch.model.events import Event, Gap, KernelNoted, SocketSampled, StateReported
@@ -23,6 +22,7 @@ from tcpwatch.model.host import Holding
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Belief
+from tcpwatch.outputs.files import open_text
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views.sockets import (
     MoveFacts,
@@ -62,7 +62,7 @@ def watch_without_screen(settings: WatchSettings) -> int:
     """Watches until it is to end. Raises KeyboardInterrupt where somebody ends it."""
     wanted = read_filter_argument(settings.filter)
     with ExitStack() as stack:
-        recording = open_recording(settings, stack)
+        recording = None if settings.jsonl is None else open_text(settings.jsonl, stack)
         watch = Watch(settings.options)
         stack.callback(watch.close)
         if settings.once:
@@ -74,20 +74,6 @@ def watch_without_screen(settings: WatchSettings) -> int:
         finally:
             log.end()
     return ExitCode.OK
-
-
-def open_recording(settings: WatchSettings, stack: ExitStack) -> TextIO | None:
-    """Where the recording goes, if there is to be one. Raises TcpwatchError."""
-    if settings.jsonl is None or settings.jsonl == "-":
-        return sys.stdout if settings.jsonl else None
-    try:
-        return stack.enter_context(Path(settings.jsonl).open("w", encoding="utf-8"))
-    except OSError as error:
-        raise TcpwatchError(
-            f"cannot write {error.filename}: {error.strerror}",
-            "name a file in a folder that you may write to",
-            ExitCode.USAGE,
-        ) from error
 
 
 def _tell_table(watch: Watch, wanted: Node, settings: WatchSettings) -> None:
