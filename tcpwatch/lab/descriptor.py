@@ -86,9 +86,9 @@ class Start:
     def setsockopt(
         self, level: int, name: int, value: int | bytes, fails: int | None = None
     ) -> Pending[None]:
-        number, blob = (None, value) if isinstance(value, bytes) else (int(value), b"")
+        whole, blob = (None, value) if isinstance(value, bytes) else (int(value), b"")
         shown = f"{spelling.option(level, name)}, {value!r}"
-        args = [int(level), int(name), number]
+        args = [int(level), int(name), whole]
         return self._begin("setsockopt", args, nothing, shown, fails, blob)
 
     def getsockopt(self, level: int, name: int, fails: int | None = None) -> Pending[int]:

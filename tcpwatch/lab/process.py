@@ -21,12 +21,8 @@ from tcpwatch.lab.failures import Ending, ProcessDied
 from tcpwatch.lab.pending import Pending, nothing, number
 from tcpwatch.lab.proc import sleeps, sockets_of, threads_of, wait_stopped, zombies_of
 from tcpwatch.model.events import UserCall
-from tcpwatch.model.identity import SocketAddress
 
 T = TypeVar("T")
-Address = SocketAddress | tuple[str, int]
-_TCP_REPAIR = 19  # linux/tcp.h; the socket module has no name for it
-_SHOWN = 24  # octets of what is sent, in an event's arguments
 
 
 class Reaped(NamedTuple):
