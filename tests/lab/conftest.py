@@ -9,13 +9,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
+from tcpwatch.lab.host import Host
 from tcpwatch.lab.loopback import Loopback
 from tcpwatch.lab.namespace import Namespaces
 from tcpwatch.lab.ports import Port
+from tcpwatch.lab.process import Program
 from tcpwatch.model.witness import Observation
+from tests.lab.bench import Bench, benched
+from tests.lab.programmed import Run
 
 DROP_ALL_CAPABILITIES = """
 import ctypes, os, sys
@@ -112,3 +117,23 @@ def lab(request: pytest.FixtureRequest) -> Namespaces | Loopback:
     """Each kind of lab: what a play does with processes is the same in both."""
     made: Namespaces | Loopback = request.getfixturevalue(request.param)
     return made
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with benched() as bench:
+        yield bench
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs a program given by its text, which may go on from `SERVER` or `CLIENT`."""
+
+    def start(
+        host: Host, text: str, *arguments: object, begin: str = "", name: str = ""
+    ) -> Program:
+        path = tmp_path / f"program{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(begin + dedent(text), encoding="utf-8")
+        return host.run(str(path), *arguments, name=name)
+
+    return start

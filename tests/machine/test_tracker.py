@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,216 +20,29 @@ from tcpwatch.model.events import (
     MalformedSeen,
     Payload,
     Point,
-    ProcessChange,
-    ProcessChanged,
     SegmentSeen,
     SocketSampled,
-    StateReported,
     UserCall,
     Vantage,
 )
 from tcpwatch.model.identity import SocketAddress
-from tcpwatch.model.timeline import Basis, Belief, Endpoint, Happening, Severity, Timeline
+from tcpwatch.model.timeline import Basis, Belief, Severity
 from tcpwatch.tcp.notation import parse_segment
-from tcpwatch.tcp.state import TcpState
+from tests.machine.bench import (
+    ACCEPTED,
+    ACTIVE_CLOSE,
+    CLIENT,
+    ESTABLISHED,
+    MS,
+    SERVER,
+    SOCKETS,
+    Bench,
+    S,
+    call,
+)
 
 if TYPE_CHECKING:
     from tests.machine.conftest import Ledgers
-
-S = TcpState
-CLIENT, SERVER = SocketAddress("10.77.0.1", 40000), SocketAddress("10.77.0.2", 7000)
-UNBOUND = SocketAddress("10.77.0.1", 0)
-ADDRESSES = {"client": (CLIENT, SERVER), "server": (SERVER, CLIENT)}
-SOCKETS = {"client": 0xC0, "server": 0x50}
-MS = 1_000_000
-
-
-class Bench:
-    """A tracker, and the witnesses' events in short."""
-
-    def __init__(self, *attending: str) -> None:
-        roles = {"10.77.0.1": "client", "10.77.0.2": "server"}
-        self.tracker = Tracker(roles=roles, attending=attending)
-        self.count = 0
-        self.segments = 0
-
-    def addresses(self, role: str) -> tuple[SocketAddress, SocketAddress]:
-        """That end's own address and its peer's."""
-        return ADDRESSES[role]
-
-    def feed(
-        self, payload: Payload, source: str, side: str | None = None, at_ms: float | None = None
-    ) -> Happening:
-        self.count += 1
-        t_ns = int((self.count if at_ms is None else at_ms) * MS)
-        return self.tracker.feed(Event(self.count, t_ns, Vantage(source, side), payload))
-
-    def kernel(self, role: str, *states: TcpState, skaddr: int | None = None) -> None:
-        """The kernel's reports along that path."""
-        local, remote = self.addresses(role)
-        for before, after in pairwise(states):
-            unbound = (before, after) == (S.CLOSED, S.SYN_SENT)
-            said = StateReported(
-                skaddr or SOCKETS[role], UNBOUND if unbound else local, remote, before, after, 1
-            )
-            self.feed(said, KERNEL)
-
-    def table(self, role: str, *states: TcpState | None, at_ms: float | None = None) -> None:
-        """The socket table's changes; None is gone."""
-        local, remote = self.addresses(role)
-        for state in states:
-            since = int((self.count if at_ms is None else at_ms - 1) * MS)
-            self.feed(SocketSampled(local, remote, state, since), TABLE, at_ms=at_ms)
-
-    def wire(self, role: str, text: str, *, delivered: bool = True) -> None:
-        """A segment from that role."""
-        self.segments += 1
-        src, dst = ADDRESSES[role]
-        seen = SegmentSeen(self.segments, Point.SENT, src, dst, parse_segment(text))
-        self.feed(seen, WIRE)
-        if delivered:
-            self.feed(replace(seen, point=Point.DELIVERED), WIRE)
-
-    def handshake(self) -> None:
-        self.wire("client", "S 0:0(0)")
-        self.wire("server", "SA 0:0(0) ack 1")
-        self.wire("client", "A 1:1(0) ack 1")
-
-    @property
-    def timeline(self) -> Timeline:
-        return self.tracker.timeline((self.count + 100) * MS)
-
-    def end(self, role: str, number: int = 1) -> Endpoint:
-        connection = self.timeline.connections[number - 1]
-        return next(end for end in connection.endpoints if end.role == role)
-
-    def path(self, role: str, number: int = 1) -> str:
-        return " > ".join(str(belief) for belief in self.end(role, number).path)
-
-    def witnesses(self, role: str) -> list[str]:
-        return [" ".join(each.witnesses) for each in self.end(role).transitions]
-
-    def causes(self, role: str) -> list[str]:
-        return [each.cause for each in self.end(role).transitions]
-
-    def findings(self, role: str) -> list[str]:
-        return [each.message for each in self.timeline.findings if each.role == role]
-
-
-ESTABLISHED = (S.CLOSED, S.SYN_SENT, S.ESTABLISHED)
-ACCEPTED = (S.LISTEN, S.SYN_RECEIVED, S.ESTABLISHED)
-ACTIVE_CLOSE = (*ESTABLISHED, S.FIN_WAIT_1, S.FIN_WAIT_2)
-
-
-# ------------------------------------------------------------------ the kernel alone
-
-
-def test_an_unbound_connect_is_joined_by_its_socket() -> None:
-    bench = Bench(KERNEL)
-    bench.kernel("client", *ESTABLISHED)
-
-    assert bench.path("client") == "CLOSED > SYN-SENT > ESTABLISHED"
-    assert [each.t_ns for each in bench.end("client").transitions] == [1 * MS, 2 * MS]
-    assert len(bench.timeline.connections) == 1
-
-
-def test_both_ends_reports_make_one_connection() -> None:
-    bench = Bench(KERNEL)
-    bench.kernel("client", *ESTABLISHED)
-    bench.kernel("server", *ACCEPTED)
-
-    assert len(bench.timeline.connections) == 1
-    assert bench.path("server") == "LISTEN > SYN-RECEIVED > ESTABLISHED"
-
-
-def test_a_self_transition_is_no_part_of_a_path() -> None:
-    bench = Bench(KERNEL)
-    bench.kernel("client", *ESTABLISHED, S.FIN_WAIT_1, S.FIN_WAIT_1, S.FIN_WAIT_2)
-
-    assert bench.path("client").endswith("ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2")
-
-
-def test_alone_the_kernel_leaves_open_what_close_after_fin_wait_2_means() -> None:
-    bench = Bench(KERNEL)
-    bench.kernel("client", *ACTIVE_CLOSE, S.CLOSED)
-
-    assert bench.path("client").endswith("FIN-WAIT-2 > FIN-WAIT-2 or TIME-WAIT or CLOSED")
-
-
-def test_a_socket_address_used_again_is_another_connection() -> None:
-    bench = Bench(KERNEL)
-    for _ in range(2):
-        bench.kernel("client", *ESTABLISHED, S.CLOSED)
-
-    first, second = bench.timeline.connections
-    assert (first.id.generation, second.id.generation) == (0, 1)
-    assert bench.path("client", 1) == bench.path("client", 2)
-
-
-# ------------------------------------------------------------------ the five meanings of CLOSE
-
-
-def closed_in_fin_wait_2(*attending: str) -> Bench:
-    """Up to the kernel's last word on the client."""
-    bench = Bench(KERNEL, *attending)
-    for state in ACTIVE_CLOSE[1:]:
-        if TABLE in attending:
-            bench.table("client", state)
-    if WIRE in attending:
-        bench.handshake()
-        bench.wire("client", "FA 1:1(0) ack 1")
-        bench.wire("server", "A 1:1(0) ack 2")
-    bench.kernel("client", *ACTIVE_CLOSE, S.CLOSED)
-    return bench
-
-
-def test_a_fin_settles_that_it_was_time_wait() -> None:
-    bench = closed_in_fin_wait_2(WIRE)
-    bench.wire("server", "FA 1:1(0) ack 2")
-
-    assert bench.path("client").endswith("FIN-WAIT-2 > TIME-WAIT")
-    assert bench.end("client").transitions[-1].hidden_from == ((KERNEL, "cannot see TIME-WAIT"),)
-    assert bench.findings("client") == []
-
-
-def test_the_table_settles_that_it_was_time_wait() -> None:
-    bench = closed_in_fin_wait_2(TABLE)
-    bench.table("client", S.TIME_WAIT)
-
-    assert bench.path("client").endswith("FIN-WAIT-2 > TIME-WAIT")
-
-
-def test_a_table_that_still_shows_it_settles_that_it_was_an_orphan() -> None:
-    bench = closed_in_fin_wait_2(TABLE)
-
-    assert bench.path("client").endswith("FIN-WAIT-1 > FIN-WAIT-2")
-
-
-def test_an_orphan_that_goes_from_the_table_timed_out() -> None:
-    bench = closed_in_fin_wait_2(TABLE, WIRE)
-    bench.table("client", None)
-
-    assert bench.path("client").endswith("FIN-WAIT-2 > CLOSED")
-    assert bench.causes("client")[-1] == "timeout"
-
-
-def test_a_reset_settles_that_it_was_gone() -> None:
-    bench = closed_in_fin_wait_2(WIRE)
-    bench.wire("client", "R 2:2(0)")
-
-    assert bench.path("client").endswith("FIN-WAIT-2 > CLOSED")
-
-
-def test_after_closing_the_kernels_close_is_time_wait_where_the_wire_says_so() -> None:
-    bench = Bench(KERNEL, WIRE)
-    bench.handshake()
-    bench.wire("client", "FA 1:1(0) ack 1", delivered=False)
-    bench.wire("server", "FA 1:1(0) ack 1")
-    bench.kernel("client", *ESTABLISHED, S.FIN_WAIT_1, S.CLOSING, S.CLOSED)
-    bench.wire("server", "A 2:2(0) ack 2")
-
-    assert bench.path("client").endswith("CLOSING > TIME-WAIT")
-    assert bench.findings("client") == []
 
 
 # ------------------------------------------------------------------ the table
@@ -665,112 +476,6 @@ def test_the_last_witness_that_loses_evidence_widens_every_belief() -> None:
     assert still == "CLOSED > SYN-SENT > ESTABLISHED"
     assert bench.end("client").transitions[-1].gap
     assert bench.tracker.attending == frozenset()
-
-
-# ------------------------------------------------------------------ causes
-
-
-def call(name: str, arguments: str = "", local: SocketAddress = CLIENT) -> UserCall:
-    return UserCall(1, CallPhase.CALLED, 7, "client", name, arguments, local, SERVER)
-
-
-def test_the_call_behind_a_transition_is_its_cause() -> None:
-    bench = Bench(WIRE)
-    bench.feed(call("connect", local=UNBOUND), CALLS, "client")
-    bench.handshake()
-    bench.feed(call("shutdown", "SHUT_WR"), CALLS, "client")
-    bench.wire("client", "FA 1:1(0) ack 1")
-
-    assert bench.causes("client") == ["connect()", "SYN,ACK received", "shutdown(SHUT_WR)"]
-    assert bench.causes("server")[-1] == "FIN received"
-
-
-def test_a_call_on_another_connection_is_not_its_cause() -> None:
-    bench = Bench(WIRE)
-    bench.handshake()
-    bench.feed(call("close", local=SocketAddress("10.77.0.1", 40001)), CALLS, "client")
-    bench.wire("client", "FA 1:1(0) ack 1")
-
-    assert bench.causes("client")[-1] == "CLOSE"
-
-
-def test_the_signal_that_ended_its_process_is_the_cause_of_a_fin() -> None:
-    bench = Bench(WIRE)
-    bench.handshake()
-    killed = ProcessChanged(7, "server", ProcessChange.SIGNALLED, signal="SIGKILL")
-    bench.feed(killed, CALLS, "server")
-    bench.wire("server", "FA 1:1(0) ack 1")
-
-    assert bench.causes("server")[-1] == "SIGKILL"
-
-
-def returned(name: str) -> UserCall:
-    return replace(call(name), phase=CallPhase.RETURNED)
-
-
-def test_the_call_in_whose_time_the_kernel_reports_is_the_cause() -> None:
-    bench = Bench(KERNEL, WIRE)
-    bench.wire("client", "S 0:0(0)", delivered=False)
-    bench.feed(call("close"), CALLS, "client")
-    bench.kernel("client", S.CLOSED, S.SYN_SENT, S.CLOSED)
-    bench.feed(returned("close"), CALLS, "client")
-
-    assert bench.causes("client") == ["active OPEN", "close()"]
-
-
-def test_a_call_that_had_come_back_is_not_the_cause() -> None:
-    bench = Bench(KERNEL, WIRE)
-    bench.handshake()
-    bench.feed(call("close"), CALLS, "client")  # another process holds the socket too
-    bench.feed(returned("close"), CALLS, "client")
-    bench.kernel("client", *ESTABLISHED, S.CLOSED)
-
-    assert bench.causes("client")[-1] == "timeout"
-
-
-@pytest.mark.parametrize("told, cause", [(True, "timeout"), (False, "")])
-def test_who_does_not_know_the_calls_does_not_know_why_syn_sent_ended(
-    *, told: bool, cause: str
-) -> None:
-    bench = Bench(KERNEL, WIRE)
-    if told:
-        bench.feed(call("connect", local=UNBOUND), CALLS, "client")
-    bench.wire("client", "S 0:0(0)", delivered=False)
-    bench.kernel("client", S.CLOSED, S.SYN_SENT, S.CLOSED)
-
-    assert bench.causes("client")[-1] == cause
-
-
-def test_what_moved_a_connection_once_is_no_cause_again() -> None:
-    """Data for an orphan is answered by a RST: neither close() nor the process's end did that."""
-    bench = Bench(WIRE)
-    bench.handshake()
-    bench.feed(call("close"), CALLS, "client")
-    bench.wire("client", "FA 1:1(0) ack 1")
-    bench.wire("server", "A 1:1(0) ack 2")
-    bench.wire("server", "PA 1:5(4) ack 2")
-    bench.wire("client", "R 2:2(0)")
-
-    assert bench.causes("client")[-3:] == ["close()", "ACK of FIN received", "ABORT"]
-
-
-def test_the_reset_of_a_socket_that_is_still_held_is_a_timers() -> None:
-    """As when keepalive finds nobody."""
-    bench = Bench(WIRE)
-    bench.feed(call("connect", local=UNBOUND), CALLS, "client")
-    bench.handshake()
-    bench.wire("client", "RA 1:1(0) ack 1")
-
-    assert bench.causes("client")[-1] == "timeout"
-
-
-def test_shutdown_of_the_other_direction_sends_no_fin() -> None:
-    bench = Bench(WIRE)
-    bench.handshake()
-    bench.feed(call("shutdown", "SHUT_RD"), CALLS, "client")
-    bench.wire("client", "FA 1:1(0) ack 1")
-
-    assert bench.causes("client")[-1] == "CLOSE"
 
 
 # ------------------------------------------------------------------ out

@@ -13,7 +13,7 @@ from tcpwatch.views.json import dump, run_document, runs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.views.conftest import Story
+    from tests.views.telling import Story
 
     Stories = dict[str, Callable[[], Story]]
 OPTIONAL_TEXT = (str, type(None))

@@ -18,7 +18,7 @@ from tcpwatch.views.runs import Unplayed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.views.conftest import Story
+    from tests.views.telling import Story
 
     Stories = dict[str, Callable[[], Story]]
 

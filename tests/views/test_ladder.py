@@ -22,7 +22,7 @@ from tcpwatch.views.wording import labels
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.views.conftest import Story
+    from tests.views.telling import Story
 
     Stories = dict[str, Callable[[], Story]]
 

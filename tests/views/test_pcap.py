@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.views.conftest import Story
+    from tests.views.telling import Story
 
     Stories = dict[str, Callable[[], Story]]
 

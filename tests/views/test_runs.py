@@ -17,7 +17,7 @@ from tcpwatch.views.wording import Wording
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.views.conftest import Story
+    from tests.views.telling import Story
 
     Stories = dict[str, Callable[[], Story]]
 BROKEN = Unplayed("mine", "It is mine.", "mine.py:2: ModuleNotFoundError: No module named 'ours'")
