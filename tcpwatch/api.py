@@ -22,8 +22,8 @@ from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Connection, Endpoint, Judged, Timeline, Verdict
 from tcpwatch.observing.seen import End
 from tcpwatch.outputs.reports import keep_run
+from tcpwatch.playing.options import Options, SomeOptions
 from tcpwatch.playing.session import Interrupted, Session
-from tcpwatch.playing.staging import Options, SomeOptions
 from tcpwatch.replaying.files import read_file
 from tcpwatch.replaying.replayed import tracker_of
 from tcpwatch.tcp.state import TcpState

@@ -27,8 +27,8 @@ from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged
 from tcpwatch.observing.observer import Held, Observed
 from tcpwatch.observing.seen import AT_REST, Seen, come_to_rest
+from tcpwatch.playing.options import Options, SomeOptions
 from tcpwatch.playing.session import Interrupted, Session
-from tcpwatch.playing.staging import Options, SomeOptions
 from tcpwatch.tcp.state import TcpState
 
 _SETTLE_S = 2.0  # the longest that a stack usually waits to send a segment again

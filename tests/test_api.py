@@ -16,7 +16,7 @@ import pytest
 import tcpwatch
 from tcpwatch import api
 from tcpwatch.observing import seen
-from tcpwatch.playing.staging import Options, SomeOptions
+from tcpwatch.playing.options import Options, SomeOptions
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = Path(__file__).parent / "data" / "recordings"

@@ -21,8 +21,8 @@ from tcpwatch.lab.scenario import Scenario, read
 from tcpwatch.model.recording import Recording
 from tcpwatch.playing import fleet
 from tcpwatch.playing.fleet import Played, play_many
+from tcpwatch.playing.options import Options
 from tcpwatch.playing.session import Interrupted
-from tcpwatch.playing.staging import Options
 
 pytestmark = pytest.mark.needs("lab")
 

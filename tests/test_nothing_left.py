@@ -16,8 +16,8 @@ import pytest
 
 from tcpwatch.lab.scenario import catalogue
 from tcpwatch.model.timeline import Verdict
+from tcpwatch.playing.options import Options
 from tcpwatch.playing.session import Session
-from tcpwatch.playing.staging import Options
 
 pytestmark = [pytest.mark.needs("lab", "kernel", "table"), pytest.mark.timeout(120)]
 

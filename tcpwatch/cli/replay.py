@@ -6,6 +6,7 @@ Owns: the command's words and `--help`. Must not know what a capture is.
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ patterns: A > B, `...` any states, (A | B), A?, A[>5s]; never A
 
 
 def _replay(arguments: argparse.Namespace) -> int:
+    # Nothing is multiplied: the threads that numpy's algebra starts would only take up processors.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments.tui:
         must_be_a_terminal()
         with undisturbed():

@@ -52,7 +52,7 @@ def _run_on_screen(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    from tcpwatch.playing.staging import Options
+    from tcpwatch.playing.options import Options
 
     options = Options(
         latency_ms=arguments.latency,

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.outputs.files import open_text, writable
 from tcpwatch.outputs.reports import open_reports, read_baseline
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.outputs.telling import Outputs
-from tcpwatch.views.table import CsvTable, ParquetTable, Table, require_parquet
+
+if TYPE_CHECKING:
+    from tcpwatch.views.table import Table
 
 
 @contextmanager
@@ -25,6 +27,8 @@ def open_outputs(settings: Settings) -> Iterator[Outputs]:
     # First, since it may be the very file that --json is to write.
     baseline = read_baseline(settings.baseline) if settings.baseline is not None else None
     if settings.parquet is not None:
+        from tcpwatch.views.table import require_parquet
+
         require_parquet()
     with ExitStack() as stack:
         json, jsonl = (
@@ -54,6 +58,10 @@ def _open_octets(name: str, stack: ExitStack) -> BinaryIO:
 
 
 def _tables(settings: Settings, stack: ExitStack) -> list[Table]:
+    if not settings.has_tables:
+        return []
+    from tcpwatch.views.table import CsvTable, ParquetTable
+
     tables: list[Table] = []
     if settings.csv is not None:
         tables.append(CsvTable(open_text(settings.csv, stack, newline="")))

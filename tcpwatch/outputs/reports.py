@@ -15,15 +15,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from json import JSONDecodeError
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.machine.baseline import Baseline
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Judged
 from tcpwatch.outputs.files import open_text, writable
 from tcpwatch.views.canvas import visible
 from tcpwatch.views.cases import Case, Outcome, ladder_text, numbered
+
+if TYPE_CHECKING:
+    from tcpwatch.machine.baseline import Baseline
 
 _NO_NAME = re.compile(r"[^\w.#-]+")
 _INTERRUPTED = "interrupted"
@@ -101,6 +103,8 @@ def open_reports(junit: str | None, keep: str | None, *, quiet: bool = False) ->
 
 def read_baseline(name: str) -> Baseline:
     """The saved result in that file. Raises TcpwatchError where there is none."""
+    from tcpwatch.machine.baseline import Baseline
+
     try:
         return Baseline.parse(Path(name).read_text(encoding="utf-8"))
     except OSError as error:

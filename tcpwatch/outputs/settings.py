@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from tcpwatch.playing.staging import Options
+from tcpwatch.playing.options import Options
 from tcpwatch.replaying.sifting import Wish
 
 

@@ -11,8 +11,7 @@ from typing import Protocol, TextIO
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Happening, Judged, RunRecord
 from tcpwatch.outputs.settings import Settings
-from tcpwatch.playing.session import Attendant, Sink
-from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
+from tcpwatch.playing.audience import Attendant, Sink
 
 
 class Screen(Sink, Attendant, Protocol):
@@ -46,6 +45,8 @@ class LadderSink:
     """Prints the ladder as it happens."""
 
     def __init__(self, write: Callable[[str], object], settings: Settings) -> None:
+        from tcpwatch.views.ladder import LONGEST_MOMENT_NS, Ladder
+
         def say(text: str) -> None:
             write(text)
 
@@ -56,6 +57,7 @@ class LadderSink:
             ascii_only=settings.ascii_only,
         )
 
+        self._longest_ns = LONGEST_MOMENT_NS
         self._last_ns = 0
 
     def begin(self, record: RunRecord) -> None:
@@ -67,7 +69,7 @@ class LadderSink:
 
     def tick(self, t_ns: int) -> None:
         # What comes after such a pause is another moment in any case, so a replay draws the same.
-        if t_ns - self._last_ns > LONGEST_MOMENT_NS:
+        if t_ns - self._last_ns > self._longest_ns:
             self._ladder.tick()
 
     def finish(self, judged: Judged) -> None:

@@ -11,11 +11,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from tcpwatch.errors import ExitCode, TcpwatchError
-from tcpwatch.lab.scenario import Scenario
-from tcpwatch.machine.baseline import Baseline, Comparison
 from tcpwatch.machine.rows import Row, row_of
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord, Verdict
@@ -23,18 +21,20 @@ from tcpwatch.outputs.progress import Progress
 from tcpwatch.outputs.reports import Reports
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.outputs.sinks import Keeper, LadderSink, RecordingSink, Screen
-from tcpwatch.playing.session import Session, Sink
+from tcpwatch.playing.audience import Sink
 from tcpwatch.replaying.replayed import Replayed, conclude, tracker_of
 from tcpwatch.replaying.sifting import Sifted, Wish, sift
-from tcpwatch.views import json as json_view
 from tcpwatch.views.cases import Case
-from tcpwatch.views.comparison import comparison_lines
 from tcpwatch.views.paths import summary_lines
 from tcpwatch.views.runs import Run, Unplayed, run_line, table_lines
 from tcpwatch.views.sifted import demand_lines, top_lines
 from tcpwatch.views.summary import Lines, expectation_lines, head_lines, render, verdict_lines
-from tcpwatch.views.table import Epoch, Table
 from tcpwatch.views.wording import Wording, escaped
+
+if TYPE_CHECKING:
+    from tcpwatch.lab.scenario import Scenario
+    from tcpwatch.machine.baseline import Baseline, Comparison
+    from tcpwatch.views.table import Table
 
 LADDERS_AT_MOST = 8
 SEGMENTS_AT_MOST = 4000
@@ -128,6 +128,8 @@ class Outputs:
         screen: Screen | None = None,
     ) -> None:
         """One run, shown as it happens, also by a ``screen``. Raises as `Session.run`."""
+        from tcpwatch.playing.session import Session
+
         held = io.StringIO()
         keeper = Keeper()
         try:
@@ -189,6 +191,8 @@ class Outputs:
 
     def writer(self, record: RunRecord) -> Callable[[Row], None]:
         """What writes a row to every table."""
+        from tcpwatch.views.table import Epoch
+
         started_ns = record.lab.get("started_unix_ns")
         epoch = Epoch(started_ns if isinstance(started_ns, int) else 0, record.end_ns)
 
@@ -320,6 +324,9 @@ class Outputs:
         """Against the baseline, where one was given: what is otherwise now is shown as a diff."""
         if self._baseline is None:
             return
+        from tcpwatch.views import json as json_view
+        from tcpwatch.views.comparison import comparison_lines
+
         documents = [json_view.run_document(judged) for judged in self._judged]
         chance = {one.scenario.name: one.scenario.chance for one in self._planned if one.scenario}
         every = self._settings.every
@@ -332,6 +339,8 @@ class Outputs:
         for table in self._tables:
             table.close()
         if self._json:
+            from tcpwatch.views import json as json_view
+
             documents = [json_view.run_document(judged) for judged in self._judged]
             one = len(documents) == 1 and not many
             self._json.write(json_view.dump(documents[0] if one else json_view.runs(documents)))

@@ -25,8 +25,8 @@ from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.scenario import Scenario
 from tcpwatch.model.recording import Recording, read_recording
 from tcpwatch.model.timeline import RunRecord
+from tcpwatch.playing.options import Options
 from tcpwatch.playing.session import Interrupted
-from tcpwatch.playing.staging import Options
 from tcpwatch.playing.worker import Ending, job, silence_s
 
 # With our own sys.path it finds this very copy of the package, and a scenario finds what it would

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.player import Lab, Loading, Outcome, Performance
@@ -23,9 +22,11 @@ from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.verdict import judge
 from tcpwatch.machine.witnessing import unseen_after
 from tcpwatch.model.events import KERNEL, TABLE, WIRE, Event, Gap, SocketSampled
-from tcpwatch.model.timeline import Happening, Judged, RunRecord, Verdict
+from tcpwatch.model.timeline import Judged, RunRecord, Verdict
 from tcpwatch.model.witness import Availability, Observation, Source
-from tcpwatch.playing.staging import Options, Stage
+from tcpwatch.playing.audience import Attendant, Sink
+from tcpwatch.playing.options import Options
+from tcpwatch.playing.staging import Stage
 from tcpwatch.tcp.state import TcpState
 
 WITNESSES = (KERNEL, TABLE, WIRE)
@@ -38,35 +39,6 @@ _LATE_S = 1.0
 
 class Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
     """Ctrl-C or SIGTERM: the run ends early, in order."""
-
-
-class Sink(Protocol):
-    """Whoever is told what happens, in order of time, in the session's thread."""
-
-    def begin(self, record: RunRecord) -> None:
-        """The run is about to start."""
-
-    def happened(self, happening: Happening) -> None:
-        """One event, and what came of it."""
-
-    def tick(self, t_ns: int) -> None:
-        """All that happened before ``t_ns`` has been told."""
-
-    def finish(self, judged: Judged) -> None:
-        """The run is over. Called once, also when it ended early."""
-
-
-class Attendant(Protocol):
-    """Whoever looks on more closely than a sink: a screen from which the wire is worked."""
-
-    def staged(self, stage: Stage) -> None:
-        """The lab is open, and the play has not begun. In the session's thread."""
-
-    def reached(self, t_ns: int, line: int) -> None:
-        """The play is at that line of its file. In the play's thread."""
-
-    def detains(self) -> bool:
-        """Whether a run whose play is over, and where nothing happens, is to be left open."""
 
 
 @dataclass(slots=True)

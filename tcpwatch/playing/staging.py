@@ -11,8 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from dataclasses import replace
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.host import Host
@@ -23,6 +22,7 @@ from tcpwatch.lab.wire import Wire
 from tcpwatch.model.events import KERNEL, TABLE, WIRE
 from tcpwatch.model.identity import SocketAddress, canonical_ip
 from tcpwatch.model.witness import Availability, Observation, Source
+from tcpwatch.playing.options import Options
 from tcpwatch.sources import kernel, psutil_table, sockdiag
 from tcpwatch.sources.table import TableSource
 
@@ -34,33 +34,6 @@ WIRE_BLIND_SPOTS = (
     "calls: a close() whose FIN is still queued, a listen()",
     "timers: the end of TIME-WAIT, a connection given up",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a scenario is to be played. Times as in the interface: ``latency_ms`` one way."""
-
-    latency_ms: float = 20
-    ipv6: bool = False
-    lab: str = "auto"
-    wire: str = "auto"
-    sampler: str = "sockdiag"
-    without: frozenset[str] = frozenset()
-    timeout_s: float = 30
-    wait_time_wait: bool = False
-
-
-class SomeOptions(TypedDict, total=False):
-    """Those of `Options` that somebody names; the others are as they are there."""
-
-    latency_ms: float
-    ipv6: bool
-    lab: str
-    wire: str
-    sampler: str
-    without: frozenset[str]
-    timeout_s: float
-    wait_time_wait: bool
 
 
 class Stage:

@@ -25,8 +25,8 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.lab.scenario import Scenario, read
 from tcpwatch.model.recording import encode_event, encode_foot, encode_head
 from tcpwatch.model.timeline import Happening, Judged, RunRecord
+from tcpwatch.playing.options import Options
 from tcpwatch.playing.session import Interrupted, Session
-from tcpwatch.playing.staging import Options
 from tcpwatch.prestart import prepare
 
 _BEAT_S = 1.0  # between two signs of life of a run in which nothing happens

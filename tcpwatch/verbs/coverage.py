@@ -24,8 +24,8 @@ from tcpwatch.outputs.files import open_text
 from tcpwatch.outputs.progress import Progress
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.playing.fleet import Played, cores, play_many
+from tcpwatch.playing.options import Options
 from tcpwatch.playing.session import Interrupted
-from tcpwatch.playing.staging import Options
 from tcpwatch.replaying.files import read_file
 from tcpwatch.replaying.replayed import tracker_of
 from tcpwatch.verbs.run import JOBS_A_CORE

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from tcpwatch.machine.tracker import Tracker
 from tcpwatch.model.events import (
     Payload,
     SegmentFate,
@@ -23,7 +22,6 @@ from tcpwatch.model.events import (
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.timeline import Connection, Expectation, Judged, Verdict
 from tcpwatch.views.canvas import visible
-from tcpwatch.views.ladder import Ladder
 from tcpwatch.views.runs import Run, Unplayed
 
 _WIDTH = 100  # cells: no terminal is asked, a log is wide
@@ -124,6 +122,9 @@ def ladder_text(judged: Judged, width: int = _WIDTH) -> str:
 
     Its events go through a tracker once more: the ladder draws what happened as it became known.
     """
+    from tcpwatch.machine.tracker import Tracker
+    from tcpwatch.views.ladder import Ladder
+
     record = judged.record
     attending = [str(one["name"]) for one in record.sources if one.get("available")]
     tracker = Tracker(

@@ -16,7 +16,7 @@ from tcpwatch.lab.scenario import find
 from tcpwatch.model.events import Fate
 from tcpwatch.outputs.opening import open_outputs
 from tcpwatch.outputs.settings import Settings
-from tcpwatch.playing.staging import Options
+from tcpwatch.playing.options import Options
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.tui.pace import Mode, Pace
 from tcpwatch.tui.showing import LiveRun

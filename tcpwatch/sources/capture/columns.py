@@ -6,7 +6,7 @@ whatever has options of IP, fragments, tunnels or an unusual link. Must not know
 
 from __future__ import annotations
 
-import secrets
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -103,7 +103,7 @@ class Ends:
         self._known: dict[int, SocketAddress] = {}
         self._met: set[int] = set()  # since some were let go of last, and they may be in no store
         self._lock = Lock()
-        self._odd = [np.uint64(secrets.randbits(64) | 1) for _ in range(3)]
+        self._odd = [np.uint64(int.from_bytes(os.urandom(8)) | 1) for _ in range(3)]
 
     def ipv4(self, address: Int64s, port: Int64s) -> UInt64s:
         return (address << 16 | port).astype(np.uint64)

@@ -246,7 +246,7 @@ class _Maker:
             sent, arrived = (self._t_ns[begins + at] for at in life.crossing)
             kind += (sent >= arrived) * 4
         found = np.empty(len(part), np.int64)
-        for one in np.unique(kind).tolist():
+        for one in np.flatnonzero(np.bincount(kind)).tolist():
             silent_ends = tuple(bool(one >> end & 1) for end in range(len(life.silent_at)))
             course = life.course(silent_ends, crossed=not one & 4)
             rows = np.flatnonzero(kind == one)

@@ -376,8 +376,9 @@ def _chosen(tuples: Tuples | _Parts, which: Int64s | Bools) -> Tuples:
 def _may_begin_anew(tuples: Tuples) -> Int64s:
     """The segments that ask for a connection with another number than their end had."""
     flags = tuples.segments.flags
-    syns = np.flatnonzero((flags & (SYN | ACK)) == SYN)
-    syns = syns[~np.isin(syns, tuples.starts)]
+    asking = (flags & (SYN | ACK)) == SYN
+    asking[tuples.starts] = False
+    syns = np.flatnonzero(asking)
     if not len(syns):
         return syns
     segments = tuples.segments

@@ -8,7 +8,7 @@ other one is told by its numbers themselves, counted from its first. Must not kn
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -30,7 +30,7 @@ _SMALL_SUM: Final = 530  # less than that, with the octets of SYN and FIN
 _UNKNOWN_WINDOW: Final = 65_535
 _NEAR: Final = 1 << 20  # octets: farther off, Zeek does not believe a SYN or RST
 _MOST_LAG: Final = (1 << 13) - 1
-_RANDOM: Final = [np.uint64(secrets.randbits(64) | 1) for _ in range(4)]
+_RANDOM: Final = [np.uint64(int.from_bytes(os.urandom(8)) | 1) for _ in range(4)]
 _S29, _S32 = np.uint64(29), np.uint64(32)
 
 

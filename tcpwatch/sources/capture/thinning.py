@@ -60,7 +60,7 @@ class Retold:
         """Some more, in their order."""
         reached: list[tuple[int, int]] = []
         before = list(self._counts)
-        for kind in np.unique(kinds).tolist():
+        for kind in np.flatnonzero(np.bincount(kinds)).tolist():
             places = np.flatnonzero(kinds == kind)
             power = 1
             while power <= before[kind] + len(places):
