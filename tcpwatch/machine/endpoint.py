@@ -19,6 +19,7 @@ from tcpwatch.tcp.state import TcpState
 _S = TcpState
 _LOWER_EDGE_RESETS = frozenset({_S.CLOSE_WAIT, _S.LAST_ACK, _S.CLOSING})
 _CANNOT_SEND = frozenset({_S.CLOSED, _S.LISTEN, _S.SYN_SENT})  # anything without SYN or RST
+_SYNCHRONISED = frozenset(TcpState) - _CANNOT_SEND - {_S.SYN_RECEIVED, _S.TIME_WAIT}
 _BEFORE_THE_FIN = frozenset({_S.SYN_RECEIVED, _S.ESTABLISHED, _S.FIN_WAIT_1, _S.FIN_WAIT_2})
 _FIN_WAITS = frozenset({_S.FIN_WAIT_1, _S.CLOSING, _S.LAST_ACK})  # where a FIN is still to be sent
 _OPENERS = {  # by whether it has no ACK: who sends a SYN, and where it is then
@@ -128,6 +129,11 @@ class InferredEndpoint:
             return self._unmoved() if segment.rst or not segment.syn else self._found_again(segment)
         if segment.rst:
             return self._sent_reset(segment)
+        if segment.syn and segment.ack is None and self._is_anothers(segment):
+            after = self.states | {_S.CLOSED}
+            step = Step(self.states, after, Stimulus.ABORT)
+            gone = replace(self, states=after)
+            return Observed(gone, self.states, (step,) if after != self.states else ())
         able = self._able_to_send(segment)
         endpoint, word = able.endpoint, list[Stimulus]()
         if segment.syn and self.seq.iss != segment.seq:
@@ -140,6 +146,14 @@ class InferredEndpoint:
         moved = acknowledging.endpoint._show(word)
         steps = (*able.steps, *acknowledging.steps, *moved.steps)
         return Observed(moved.endpoint, able.shown, steps, self.seq.is_repeated(segment))
+
+    def _is_anothers(self, syn: Segment) -> bool:
+        """Whether no socket in its state sends this: it is gone, and another has its tuple.
+
+        Or the SYN is forged.
+        """
+        alive = self.states - {_S.CLOSED}
+        return bool(alive) and alive <= _SYNCHRONISED and self.seq.iss not in (None, syn.seq)
 
     def _able_to_send(self, segment: Segment) -> Observed:
         """The same, without the states in which nobody sends such a segment."""

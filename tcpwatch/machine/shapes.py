@@ -110,10 +110,9 @@ def lives_of(
     )
 
 
-def may_begin_again(seen: Sequence[Seen], between: Between, *, out: bool) -> bool:
-    """Whether a SYN with another number, that way, would begin another connection."""
-    last = next((one for one in reversed(seen) if one.out == out), seen[-1])
-    anew = Seen(out, int(Flags.SYN), (last.seq + (1 << 30)) % (1 << 32), 0, 65535, -1, 0)
+def may_begin_again(seen: Sequence[Seen], between: Between, *, out: bool, seq: int) -> bool:
+    """Whether a SYN with that number, that way, would begin another connection."""
+    anew = Seen(out, int(Flags.SYN), seq, 0, 65535, -1, 0)
     before = _fed(seen, between).timeline(len(seen))
     after = _fed([*seen, anew], between).timeline(len(seen) + 1)
     return len(after.connections) > len(before.connections)

@@ -290,9 +290,11 @@ class Tracker:
         if connection is None:
             return None if seen.injected else self._open_by_segment(sender, seen, t_ns)
         if seen.segment.syn and seen.segment.ack is None and not seen.injected:
-            another = connection.side(sender.local).inferred.seq.iss not in (None, seen.segment.seq)
+            called = connection.side(seen.dst)
+            another = connection.side(seen.src).inferred.seq.iss not in (None, seen.segment.seq)
             # While the other end still holds the old connection, a SYN only draws a challenge.
-            if another and all(side.may_rest for side in connection.sides):
+            # Its own end shows by it that it has none, or the SYN is forged.
+            if another and called.may_rest:
                 return self._open_by_segment(sender, seen, t_ns)
         return connection
 

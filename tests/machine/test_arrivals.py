@@ -142,3 +142,25 @@ def test_a_segment_has_arrived_by_the_answer_that_shows_it() -> None:
         (5_000_000, None, "unknown"),
         (6_000_000, None, "unknown"),
     ]
+
+
+ANEW = (*DATA, "> S 900:900(0)", "< A 1:1(0) ack 4")
+"""A client has lost its connection and calls again; the server still has it (RFC 9293 3.5.1)."""
+
+
+def test_an_end_that_calls_again_may_have_lost_its_connection_or_the_call_is_forged() -> None:
+    open_or_gone = "CLOSED > SYN-SENT > ESTABLISHED > ESTABLISHED or CLOSED"
+    assert paths(seen_midway(*ANEW))[0] == open_or_gone
+    assert paths(seen_midway(*ANEW, "> S 900:900(0)"))[0] == open_or_gone
+    went_on = seen_midway(*ANEW, "> PA 4:6(2) ack 1")
+    assert paths(went_on)[0] == "CLOSED > SYN-SENT > ESTABLISHED"
+
+
+def test_what_is_half_open_is_reset_and_another_connection_follows() -> None:
+    again = ("> S 900:900(0)", "< SA 500:500(0) ack 901", "> A 901:901(0) ack 501")
+    assert paths(seen_midway(*ANEW, "> R 4:4(0)", *again)) == [
+        "CLOSED > SYN-SENT > ESTABLISHED > CLOSED",
+        "LISTEN > SYN-RECEIVED > ESTABLISHED > ESTABLISHED or CLOSED",
+        "CLOSED > SYN-SENT > ESTABLISHED",
+        "LISTEN > SYN-RECEIVED > SYN-RECEIVED or ESTABLISHED",
+    ]

@@ -63,7 +63,7 @@ class Courses:
 
     def __init__(self) -> None:
         self._shapes: dict[Key, _Shape] = {}
-        self._again: dict[tuple[Key, bool], bool] = {}
+        self._again: dict[tuple[Key, bool, int], bool] = {}
         self._courses: dict[tuple[Course, object], Course] = {}
         self.asked = 0
 
@@ -96,17 +96,28 @@ class Courses:
             shape = self._shapes[key] = tuple(_facts(life, seen, own=own) for life in lives)
         return shape
 
-    def may_begin_again(self, tuples: Tuples, ways: Bools) -> Bools:
-        """Of each tuple: whether a SYN that goes that way would begin another connection."""
+    def may_begin_again(self, tuples: Tuples, ways: Bools, numbers: Int64s) -> Bools:
+        """Of each tuple: whether a SYN that goes that way would begin another connection.
+
+        ``numbers`` are those of the SYNs.
+        """
         found = np.zeros(len(tuples.starts), np.bool_)
-        for index, (key, out) in enumerate(zip(self._keys(tuples, {}), ways.tolist(), strict=True)):
-            known = self._again.get((key, out))
+        keys, at = self._keys(tuples, {}), tuples.starts.tolist()
+        for index, (key, out, seq) in enumerate(
+            zip(keys, ways.tolist(), numbers.tolist(), strict=True)
+        ):
+            rows = slice(at[index], at[index] + int(tuples.counts[index]))
+            asked = (tuples.flags[rows] & SYN != 0) & (tuples.out[rows] == out)
+            same = np.flatnonzero(asked & (tuples.segments.seq[rows] == seq))
+            # Beside the shape it matters only which earlier SYN this one repeats, if any.
+            question = key, out, int(same[0]) if len(same) else -1
+            known = self._again.get(question)
             if known is None:
                 self.asked += 1
                 if len(self._again) >= _MOST_SHAPES:
                     self._again.clear()
                 seen, between = tuples.seen(index)
-                known = self._again[key, out] = may_begin_again(seen, between, out=out)
+                known = self._again[question] = may_begin_again(seen, between, out=out, seq=seq)
             found[index] = known
         return found
 

@@ -184,7 +184,8 @@ class Gatherer:
             behind = np.searchsorted(starts, again)
             before = _chosen(pieces, behind - 1)
             ways = tuples.segments.source[again] == before.segments.source[before.starts]
-            anew = self._courses.may_begin_again(before, ways)
+            numbers = tuples.segments.seq[again].astype(np.int64)
+            anew = self._courses.may_begin_again(before, ways, numbers)
             if anew.all():
                 last = np.ones(len(starts), np.bool_)
                 last[behind - 1] = False
@@ -374,26 +375,48 @@ def _chosen(tuples: Tuples | _Parts, which: Int64s | Bools) -> Tuples:
 
 
 def _may_begin_anew(tuples: Tuples) -> Int64s:
-    """The segments that ask for a connection with another number than their end had."""
+    """The segments that ask for a connection with another number than their end had.
+
+    Or with the same that it was refused, while its peer held the earlier one (RFC 9293 3.5.1).
+    """
     flags = tuples.segments.flags
     asking = (flags & (SYN | ACK)) == SYN
     asking[tuples.starts] = False
     syns = np.flatnonzero(asking)
     if not len(syns):
         return syns
-    segments = tuples.segments
-    found = []
     of = np.searchsorted(tuples.starts, syns, side="right") - 1
-    for row, begin in zip(syns.tolist(), tuples.starts[of].tolist(), strict=True):
-        before = begin + np.flatnonzero(segments.source[begin:row] == segments.source[row])
-        asked = before[(flags[before] & SYN) != 0]
-        if not len(before):
-            continue
-        # Of one that was met in midstream the number before its first is taken for its SYN's.
-        begun = int(segments.seq[asked[-1]]) if len(asked) else int(segments.seq[before[0]]) - 1
-        if (int(segments.seq[row]) - begun) % (1 << 32):
-            found.append(row)
+    begins = tuples.starts[of].tolist()
+    found = [
+        row
+        for row, begin in zip(syns.tolist(), begins, strict=True)
+        if _is_anew(tuples.segments, begin, row)
+    ]
     return np.array(found, np.int64)
+
+
+def _is_anew(segments: Segments, begin: int, row: int) -> bool:
+    """Whether that SYN may begin another connection than those since ``begin``."""
+    number, flags = segments.seq[row], segments.flags
+    mine = segments.source[begin:row] == segments.source[row]
+    before = begin + np.flatnonzero(mine)
+    if not len(before):
+        return False
+    # Of one that was met in midstream the number before its first is taken for its SYN's.
+    begun = segments.seq[before] - ((flags[before] & SYN) == 0).astype(np.uint32)
+    asked = (flags[before] & SYN) != 0
+    asked[0] = True
+    others = before[asked & (begun != number)]
+    if not len(others):
+        return False
+    same = before[asked & (begun == number)]
+    if not len(same) or same[-1] < others[-1]:
+        return True
+    again = int(same[same > others[-1]][0])
+    since = flags[again:row]
+    # Only a RST, or what its end says to the earlier connection, ends that at its peer.
+    spoke = mine[again - begin :] & ((since & SYN) == 0)
+    return bool((spoke | ((since & RST) != 0)).any())
 
 
 def _is_over(tuples: Tuples) -> Bools:

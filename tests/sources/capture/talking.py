@@ -53,10 +53,12 @@ class _Talk:
         self.has[end] = self.next[1 - end]
 
 
-def talk(random: Random, most: int = 12) -> list[Said]:
-    """One connection, all of it as it should be."""
+def talk(random: Random, most: int = 12, *, begins: int | None = None) -> list[Said]:
+    """One connection, all of it as it should be. ``begins``: the number of the client's SYN."""
     windows = random.choice(((65_535,), (501, 502), (64_240, 29_200), (2000,)))
     it = _Talk(random, windows, random.choice((-1, 7, 7)))
+    if begins is not None:
+        it.next[0] = begins
     _open(it)
     for _ in range(random.randrange(most)):
         _exchange(it)
@@ -123,7 +125,7 @@ def mutated(said: list[Said], random: Random) -> list[Said]:
             break
         at = random.randrange(len(said))
         one = said[at]
-        match random.randrange(10):
+        match random.randrange(11):
             case 0:
                 del said[at]
             case 1:
@@ -146,10 +148,26 @@ def mutated(said: list[Said], random: Random) -> list[Said]:
                 said = said[at:]
             case 8:
                 said[at] = one._replace(payload=one.payload + random.choice((1, 1448)))
+            case 9:
+                said[at + 1 :] = _half_open(one, random, said[at + 1 :])
             case _:
                 anew = one._replace(flags=SYN, seq=random.randrange(_WRAP), ack=0, payload=0)
                 said.insert(at + 1, anew)
     return said
+
+
+def _half_open(one: Said, random: Random, rest: list[Said]) -> list[Said]:
+    """An end crashed after ``one`` and calls again, while its peer still has the connection."""
+    crashed = random.choice((one.out, not one.out))
+    seq, ack = (one.ack, one.seq + one.payload) if one.out == crashed else (one.seq, one.ack)
+    syn = one._replace(out=crashed, flags=SYN, seq=random.randrange(_WRAP), ack=0, payload=0)
+    challenge = Said(1000, not crashed, ACK, seq, ack % _WRAP, one.window, -1, 0)
+    reset = Said(1000, crashed, RST, ack % _WRAP, 0, 0, -1, 0)
+    story = [syn, challenge, reset, syn, *(late._replace(pause_ns=10**9) for late in rest[:1])]
+    for _ in range(random.choice((0, 0, 1))):
+        del story[random.randrange(len(story))]
+    anew = [each._replace(out=each.out == crashed) for each in talk(random, begins=syn.seq)]
+    return [*story, *anew, *rest[random.choice((0, len(rest))) :]]
 
 
 def talks(seed: int, most: int = 12, *, mutate: bool = True) -> Iterator[list[Said]]:
