@@ -17,7 +17,7 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.interruption import signals
 from tcpwatch.lab.scenario import find
 from tcpwatch.machine.pattern import PathElement, Pattern, PatternError
-from tcpwatch.machine.verdict import Court, judge
+from tcpwatch.machine.verdict import Court
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Connection, Endpoint, Judged, Timeline, Verdict
 from tcpwatch.observing.seen import End
@@ -25,7 +25,7 @@ from tcpwatch.outputs.reports import keep_run
 from tcpwatch.playing.options import Options, SomeOptions
 from tcpwatch.playing.session import Interrupted, Session
 from tcpwatch.replaying.files import read_file
-from tcpwatch.replaying.replayed import tracker_of
+from tcpwatch.replaying.replayed import concluded
 from tcpwatch.tcp.state import TcpState
 from tcpwatch.views import json as json_view
 from tcpwatch.views.cases import ladder_text
@@ -190,7 +190,4 @@ def _compiled(text: str) -> Pattern:
 
 
 def _result(recording: Recording) -> Result:
-    record, tracker = tracker_of(recording)
-    for event in recording.events:
-        tracker.feed(event)
-    return Result(judge(record, tracker.timeline(record.end_ns)))
+    return Result(concluded(recording))

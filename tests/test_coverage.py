@@ -20,8 +20,9 @@ from tcpwatch.lab.scenario import catalogue
 from tcpwatch.machine.coverage import declared, sightings, survey
 from tcpwatch.machine.pattern import Pattern
 from tcpwatch.model.recording import read_recordings
+from tcpwatch.replaying.replayed import concluded
 from tcpwatch.tcp.state import TcpState
-from tcpwatch.verbs.coverage import TO_THE_END, concluded
+from tcpwatch.verbs.coverage import TO_THE_END
 from tcpwatch.views.coverage import coverage_markdown, name_of
 from tests.played import played
 from tests.test_interruption import marked, start, wait_until

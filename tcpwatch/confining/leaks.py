@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tcpwatch.confining.confined import Exited
-from tcpwatch.machine.verdict import Answer
 from tcpwatch.model.identity import FourTuple
-from tcpwatch.model.timeline import Expectation, Finding, RunRecord, Severity, Timeline
+from tcpwatch.model.timeline import Answer, Expectation, Finding, RunRecord, Severity, Timeline
 from tcpwatch.observing.leaks import Leak, leaks
 from tcpwatch.observing.observer import Held, Holder
 from tcpwatch.tcp.state import TcpState

@@ -7,7 +7,7 @@ explain the difference, the answer is INCONCLUSIVE. Must not know how a view sho
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise, zip_longest
 
@@ -17,6 +17,8 @@ from tcpwatch.machine.witnessing import unseen_after
 from tcpwatch.model.events import KERNEL, Gap
 from tcpwatch.model.timeline import (
     CAPTURE,
+    COMMAND,
+    Answer,
     Endpoint,
     Expectation,
     Judged,
@@ -56,14 +58,6 @@ def path_elements(endpoint: Endpoint, end_ns: int) -> tuple[PathElement, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An expectation as it was met, and, where it was not or may not have been, why in a line."""
-
-    expectation: Expectation
-    reason: str = ""
-
-
 def judge(
     record: RunRecord,
     timeline: Timeline,
@@ -73,7 +67,7 @@ def judge(
 ) -> Judged:
     """The verdict on a finished run, with its reasons, the weightiest first.
 
-    ``answers`` are those to what is expected beside what the run itself expects. ``connections``:
+    ``answers`` are those to what is expected beside what the record has. ``connections``:
     how many there are, where the timeline does not hold them.
     """
     court, ends = Court(record, timeline.end_ns), _ends(timeline)
@@ -83,6 +77,7 @@ def judge(
             for name, text in record.expect.items()
             for key in _keys(name, timeline)
         ),
+        *record.answers,
         *answers,
     ]
     expectations = tuple(answer.expectation for answer in answers)
@@ -110,7 +105,7 @@ def judge(
     if doubts or failures:
         return Judged(record, timeline, Verdict.INCONCLUSIVE, (*doubts, *failures), expectations)
     seen = len(timeline.connections) if connections is None else connections
-    if not expectations and not seen:
+    if not expectations and not seen and COMMAND not in record.lab:
         nothing = "no path was expected, and no connection was seen"
         return Judged(record, timeline, Verdict.INCONCLUSIVE, (nothing,), ())
     return Judged(record, timeline, Verdict.PASS, (), expectations)

@@ -71,10 +71,14 @@ class FieldsCodec(Generic[T]):
     """The way of a dataclass's fields, or of some of them, to a JSON object and back.
 
     An unknown field is a fault: a reader that overlooked it could conclude something else from
-    the same recording than the tcpwatch that wrote it.
+    the same recording than the tcpwatch that wrote it. Where all that is asked for is written,
+    empty or not (``names``), ``later`` are left out where they are empty: a reader from before
+    they were takes what says nothing by them.
     """
 
-    def __init__(self, owner: type[T], names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, owner: type[T], names: tuple[str, ...] = (), later: tuple[str, ...] = ()
+    ) -> None:
         hints = get_type_hints(owner)
         chosen = [f for f in fields(cast("Any", owner)) if not names or f.name in names]
         self.names = tuple(f.name for f in chosen)
@@ -85,7 +89,12 @@ class FieldsCodec(Generic[T]):
         )
         # The head and the foot (`names` given) are written whole.
         self._columns = [
-            (f.name, _codec(hints[f.name]).encode, MISSING if names else f.default) for f in chosen
+            (
+                f.name,
+                _codec(hints[f.name]).encode,
+                MISSING if names and f.name not in later else f.default,
+            )
+            for f in chosen
         ]
 
     def encode(self, value: object) -> JsonObject:

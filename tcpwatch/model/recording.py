@@ -24,9 +24,10 @@ _PAYLOADS: Final = {payload.__name__: FieldsCodec(payload) for payload in get_ar
 _RECORD: Final = FieldsCodec(RunRecord)
 # What is known only at the end stands in the foot alone. `sources` and `roles` stand in the head
 # too, for a recording that is cut off; but what a witness lost, and who met whom, the end settles.
-_END: Final = ("problem", "failed_checks", "inconclusive", "end_ns")
+_LATER: Final = ("findings", "answers")
+_END: Final = ("problem", "failed_checks", "inconclusive", "end_ns", *_LATER)
 _HEAD: Final = FieldsCodec(RunRecord, tuple(n for n in _RECORD.names if n not in _END))
-_FOOT: Final = FieldsCodec(RunRecord, ("sources", "roles", *_END))
+_FOOT: Final = FieldsCodec(RunRecord, ("sources", "roles", *_END), later=_LATER)
 
 _HEAD_BEGINS: Final = dump({"schema": SCHEMA})[:-1]
 

@@ -18,6 +18,9 @@ from tcpwatch.tcp.state import TcpState
 CAPTURE = "capture"
 """The kind of a lab that nobody made: what was seen of other people's connections."""
 
+COMMAND = "command"
+"""Where the lab is a command's, what that was: it need not make any connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Belief:
@@ -208,6 +211,14 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """An expectation as it was met, and, where it was not or may not have been, why in a line."""
+
+    expectation: Expectation
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """All that was concluded from the events so far."""
 
@@ -260,7 +271,9 @@ class RunRecord:
 
     ``lab`` and ``sources`` are as in the JSON of the interface; ``expect`` maps a role to its
     pattern; ``problem`` is what stopped the play (None: it ended by itself), ``failed_checks``
-    what the play itself found wrong, ``inconclusive`` why the evidence is not enough.
+    what the play itself found wrong, ``inconclusive`` why the evidence is not enough. What the
+    events do not tell and was known when the run ended: ``findings`` (leaks: who held a socket),
+    and ``answers`` to what was demanded beside ``expect``.
     """
 
     scenario: str
@@ -273,6 +286,8 @@ class RunRecord:
     failed_checks: tuple[str, ...] = ()
     inconclusive: tuple[str, ...] = ()
     end_ns: int = 0
+    findings: tuple[Finding, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

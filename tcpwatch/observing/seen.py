@@ -20,10 +20,11 @@ from typing import NoReturn
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.machine.pattern import Pattern, PatternError
 from tcpwatch.machine.sampled import longest_unseen_ns, sampled_match, sampled_timeline
-from tcpwatch.machine.verdict import Answer, Court, judge
+from tcpwatch.machine.verdict import Court, judge
 from tcpwatch.model.events import TABLE, Gap
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.timeline import (
+    Answer,
     Connection,
     Endpoint,
     Expectation,
@@ -203,7 +204,8 @@ class observe:  # noqa: N801 - reads as a verb: with observe(port=80) as seen
 
     def _end(self) -> None:
         try:
-            observed = self._window.close("observed")
+            kind = "private" if private() else "shared"
+            observed = self._window.close("observed", lab={"kind": kind})
         finally:
             if self._ours is not None:
                 self._ours.end()
@@ -419,7 +421,8 @@ class Seen:
     ) -> NoReturn:
         __tracebackhide__ = True
         record = replace(self._require_end().recording.record, failed_checks=tuple(failed))
-        judged = judge(record, self.timeline, answers)
+        record = replace(record, answers=tuple(answers))
+        judged = judge(record, self.timeline)
         if kind is Inconclusive:
             lines += [f"without the {missing}" for missing in self.missing]
         text = ["\n".join(lines) + "\n", *diffs(judged.expectations[:_LADDERS])]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.machine.rows import Row, row_of
 from tcpwatch.model.recording import Recording
-from tcpwatch.model.timeline import CAPTURE, Happening, Judged, RunRecord, Verdict
+from tcpwatch.model.timeline import CAPTURE, COMMAND, Happening, Judged, RunRecord, Verdict
 from tcpwatch.outputs.progress import Progress
 from tcpwatch.outputs.reports import Reports
 from tcpwatch.outputs.settings import Settings
@@ -152,8 +152,7 @@ class Outputs:
         """
         settings = self._settings
         record, tracker = tracker_of(recording)
-        captured = record.lab.get("kind") == CAPTURE
-        count = bool(settings.summary) or captured
+        count = bool(settings.summary) or not _chosen(record)
         write = self.writer(record) if self._tables and sifted is None else None
         replayed = conclude(
             record,
@@ -165,9 +164,7 @@ class Outputs:
             write=write,
         )
         held = io.StringIO()
-        counts = replayed.sifted is not None and not draws(
-            replayed.sifted, settings, captured=captured
-        )
+        counts = replayed.sifted is not None and not draws(replayed.sifted, settings, record)
         sinks = [*self._sinks(held, counted=counts), *([screen] if screen else [])]
         for sink in sinks:
             sink.begin(replayed.judged.record)
@@ -217,6 +214,8 @@ class Outputs:
             parts.append(self._top(sifted))
         if sifted.tallies:
             parts.append(demand_lines(sifted.tallies, width, wording))
+        answered = [answer.expectation for answer in judged.record.answers]
+        parts.append(expectation_lines(answered, width, wording))
         parts.append(verdict_lines(judged, width, wording, brief=bool(sifted.tallies)))
         self._draw([line for part in parts if part for line in ([], *part)][1:])
 
@@ -237,21 +236,10 @@ class Outputs:
         for sink in sinks:
             sink.finish(judged)
         if many and not self._settings.silent:
-            self._tell_observed(judged)
+            timeline = judged.timeline
+            rows = [row_of(one, timeline.findings) for one in timeline.connections]
+            self._tell_counted(Replayed(judged, sift(rows, Wish(), record, keep=0)))
         self._ended(index, judged, held.getvalue())
-
-    def _tell_observed(self, judged: Judged) -> None:
-        """More connections than anybody follows, counted by the way they went."""
-        width, wording = self._settings.width, self._wording
-        timeline = judged.timeline
-        rows = [row_of(one, timeline.findings) for one in timeline.connections]
-        parts: list[Lines] = [head_lines(judged.record, width, wording)]
-        if rows:
-            census = sift(rows, Wish(), judged.record, keep=0).census
-            parts.append(summary_lines(census, width, wording))
-        parts.append(expectation_lines(judged.expectations, width, wording))
-        parts.append(verdict_lines(judged, width, wording))
-        self._draw([line for part in parts if part for line in ([], *part)][1:])
 
     def unplayed(self, index: int, scenario: Scenario, error: TcpwatchError) -> None:
         """A scenario that could not be played at all."""
@@ -382,22 +370,25 @@ def _case(planned: _Planned) -> Case:
     assert run is not None
     if scenario is None:
         assert isinstance(run, Judged)  # what could not be played was a scenario
-        return Case(
-            "exec" if run.record.lab.get("loopback") else "replay", run.record.scenario, run
-        )
+        suite = "exec" if COMMAND in run.record.lab else "replay"
+        return Case(suite, run.record.scenario, run)
     return Case(scenario.topic, scenario.name, run, scenario.path)
 
 
-def draws(sifted: Sifted, settings: Settings, *, captured: bool) -> bool:
-    """Whether connections are drawn: by wish, or because somebody can follow them.
-
-    ``captured``: they were chosen by nobody, so there may be none, or any number of them.
-    """
+def draws(sifted: Sifted, settings: Settings, record: RunRecord) -> bool:
+    """Whether connections are drawn: by wish, or because somebody can follow them."""
     if settings.summary is not None or settings.wish.top:
         return settings.summary is False
     census = sifted.census
-    few = 0 < census.connections <= LADDERS_AT_MOST and census.segments <= SEGMENTS_AT_MOST
-    return few or not captured
+    few = 0 < census.connections <= LADDERS_AT_MOST
+    if record.lab.get("kind") == CAPTURE:
+        return few and census.segments <= SEGMENTS_AT_MOST
+    return few or _chosen(record)
+
+
+def _chosen(record: RunRecord) -> bool:
+    """Whether somebody chose its connections: else there may be none, or any number of them."""
+    return record.lab.get("kind") != CAPTURE and COMMAND not in record.lab
 
 
 def _worth_a_ladder(run: Run) -> bool:

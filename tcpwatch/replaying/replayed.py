@@ -13,12 +13,13 @@ from tcpwatch.machine.pattern import Pattern
 from tcpwatch.machine.row_fields import RowSubject
 from tcpwatch.machine.rows import Row, row_of
 from tcpwatch.machine.tracker import Tracker
-from tcpwatch.machine.verdict import Answer, Court, judge
+from tcpwatch.machine.verdict import Court, judge
 from tcpwatch.model.events import Event
 from tcpwatch.model.identity import ConnectionId
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import (
     CAPTURE,
+    Answer,
     Connection,
     Happening,
     Judged,
@@ -61,6 +62,20 @@ def tracker_of(recording: Recording) -> tuple[RunRecord, Tracker]:
     )
 
 
+def concluded(recording: Recording) -> Judged:
+    """All of a recording, as `conclude` has it where nothing more is asked."""
+    record, tracker = tracker_of(recording)
+    for event in recording.events:
+        tracker.feed(event)
+    return judge(record, _timeline(record, tracker))
+
+
+def _timeline(record: RunRecord, tracker: Tracker) -> Timeline:
+    """What the events told, once all are fed, and what the record has beside them."""
+    timeline = tracker.timeline(record.end_ns)
+    return replace(timeline, findings=(*timeline.findings, *record.findings))
+
+
 def conclude(
     record: RunRecord,
     tracker: Tracker,
@@ -76,7 +91,7 @@ def conclude(
     ``count``: the connections are to be counted, even if nothing is asked.
     """
     happenings = tuple(tracker.feed(event) for event in events)
-    timeline = tracker.timeline(record.end_ns)
+    timeline = _timeline(record, tracker)
     if sifted is None and wish.is_plain and write is None and not count:
         return Replayed(judge(record, timeline), None, happenings)
     if sifted is None:
@@ -88,8 +103,8 @@ def conclude(
         whole = record.lab.get("kind") != CAPTURE  # then calls and processes are of all
         happenings, chosen = _chosen(happenings, timeline, numbers, whole=whole)
     record = told_selection(record, sifted)
-    # What a run itself expects is of all its connections, whichever are looked at.
-    everything = timeline if record.expect else chosen
+    # What was expected of a run is of all its connections, whichever are looked at.
+    everything = timeline if record.expect or record.answers else chosen
     answers = list(_answers(sifted, chosen, record))
     for tally in sifted.tallies:
         tally.explain(answers)

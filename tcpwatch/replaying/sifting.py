@@ -18,8 +18,8 @@ from tcpwatch.machine.filtering import And, FilterError, Node, parse_filter
 from tcpwatch.machine.oddity import Oddity, oddities, weight
 from tcpwatch.machine.row_fields import A_CAPTURE, CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import Course, Row
-from tcpwatch.machine.verdict import Answer, Court, path_elements
-from tcpwatch.model.timeline import Belief, Endpoint, Expectation, RunRecord
+from tcpwatch.machine.verdict import Court, path_elements
+from tcpwatch.model.timeline import Answer, Belief, Endpoint, Expectation, RunRecord
 
 WAYS_AT_MOST: Final = 50
 """Of each demand: so many ways that were not as demanded are kept apart, and so many doubtful."""

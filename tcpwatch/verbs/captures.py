@@ -133,7 +133,7 @@ def _drawn(
     """Reads again what is to be drawn, or explained; whether it was drawn."""
     settings = outputs.settings
     captures = Captures(given, keep_octets=bool(settings.pcap or settings.jsonl))
-    drawn = not settings.silent and draws(sifted, settings, captured=True)
+    drawn = not settings.silent and draws(sifted, settings, record)
     if settings.follows_each or drawn:
         everything = len(sifted.picked) == sifted.seen
         only = None if everything else {row.id.four_tuple for row in sifted.picked}

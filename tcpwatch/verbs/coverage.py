@@ -17,7 +17,6 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.interruption import signals
 from tcpwatch.lab.scenario import catalogue, find
 from tcpwatch.machine.coverage import Coverage, Sighting, declared, sightings, survey
-from tcpwatch.machine.verdict import judge
 from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, Verdict
 from tcpwatch.outputs.files import open_text
@@ -27,7 +26,7 @@ from tcpwatch.playing.fleet import Played, cores, play_many
 from tcpwatch.playing.options import Options
 from tcpwatch.playing.session import Interrupted
 from tcpwatch.replaying.files import read_file
-from tcpwatch.replaying.replayed import tracker_of
+from tcpwatch.replaying.replayed import concluded
 from tcpwatch.verbs.run import JOBS_A_CORE
 from tcpwatch.views.coverage import coverage_document, coverage_lines, coverage_markdown
 from tcpwatch.views.json import dump
@@ -94,14 +93,6 @@ def _status(coverage: Coverage, looked: _Looked) -> ExitCode:
     if not coverage.missing:
         return ExitCode.OK
     return ExitCode.INCONCLUSIVE if looked.doubtful else ExitCode.FAILED
-
-
-def concluded(recording: Recording) -> Judged:
-    """What a recording shows, as `replay` concludes it."""
-    record, tracker = tracker_of(recording)
-    for event in recording.events:
-        tracker.feed(event)
-    return judge(record, tracker.timeline(record.end_ns))
 
 
 # ---------------------------------------------------------------------- playing

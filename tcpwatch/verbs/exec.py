@@ -21,15 +21,16 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.machine.expecting import Demand, DemandError, parse_demand
 from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import row_of
-from tcpwatch.machine.verdict import Answer, Court, judge
+from tcpwatch.machine.verdict import Court, judge
 from tcpwatch.model.events import WIRE
 from tcpwatch.model.identity import canonical_ip
 from tcpwatch.model.timeline import (
+    COMMAND,
+    Answer,
     Expectation,
     Judged,
     RunRecord,
     Timeline,
-    Verdict,
 )
 from tcpwatch.observing.observer import Network, Observed, Observer, Window
 from tcpwatch.outputs.files import open_text
@@ -210,7 +211,7 @@ def _lab(confined: Confined, request: Request) -> dict[str, object]:
     lab: dict[str, object] = {
         "kind": request.network,
         "privilege": confined.ready["privilege"],
-        "command": list(request.command or (*request.server, "|", *request.client)),
+        COMMAND: list(request.command or (*request.server, "|", *request.client)),
     }
     if request.network in ("pair", "wired"):
         lab["latency_ms"] = request.latency_ms or 0
@@ -252,7 +253,7 @@ def read_demand(text: str, option: str, *, never: bool = False) -> Demand:
             "for example --expect 'server port:8080: ... > LAST-ACK > CLOSED'",
             ExitCode.USAGE,
         ) from error
-    return replace(demand, text=text)
+    return replace(demand, text=text.strip())
 
 
 def _parts(text: str) -> tuple[str, str, str]:
@@ -323,13 +324,12 @@ def _judge(
     request: Request,
     confined: Confined,
 ) -> Judged:
+    """What is found stands in the record too: nobody can find it in the events again."""
     record, timeline = observed.recording.record, observed.timeline
     sure, unsure = find_leaks(observed.held, confined.exits, timeline, record)
-    timeline = replace(timeline, findings=(*timeline.findings, *leak_findings(sure)))
+    found = tuple(leak_findings(sure))
+    timeline = replace(timeline, findings=(*timeline.findings, *found))
     answers = [*_answers(demands, record, timeline)]
     if request.no_leaks:
         answers.append(leak_answer(sure, unsure, traced=confined.traced and request.trace))
-    judged = judge(record, timeline, answers)
-    if judged.verdict is Verdict.INCONCLUSIVE and not answers and not timeline.connections:
-        return replace(judged, verdict=Verdict.PASS, reasons=())  # nothing was asked
-    return judged
+    return judge(replace(record, findings=found, answers=tuple(answers)), timeline)

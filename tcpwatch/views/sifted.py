@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol, TypeVar
 from tcpwatch.machine.expecting import Demand
 from tcpwatch.machine.oddity import Oddity
 from tcpwatch.machine.rows import Row
-from tcpwatch.machine.verdict import Answer
 from tcpwatch.model.durations import lasting
+from tcpwatch.model.timeline import Answer
 from tcpwatch.views.canvas import Span, Word, words, wrap
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
 from tcpwatch.views.paths import counted, path_words

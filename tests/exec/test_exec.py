@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -285,6 +286,21 @@ def test_never_speaks_of_both_ends_of_every_connection() -> None:
     done = execute("--never", "CLOSE-WAIT", *program("leaving.py", "all-closed"))
     assert done.status == 1
     assert [one["met"] for one in done.document["expectations"]] == [True, False]
+
+
+@pytest.mark.parametrize("command", [("leaving.py", "close-wait"), ("short.py", "20"), ()])
+def test_its_recording_replays_to_the_same_report_and_result(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    recording, result = tmp_path / "it.jsonl", tmp_path / "it.json"
+    asked = ("--never", "client: CLOSE-WAIT", "--jsonl", recording)
+    leaks = ("--no-leaks",) if command else ()  # without, nothing at all is asked of it
+    done = execute(*leaks, *asked, *(program(*command) if command else ("--", "true")))
+    argv = [sys.executable, "-P", "-m", "tcpwatch", "replay", str(recording), "--json", str(result)]
+    replayed = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert replayed.stdout == done.report
+    assert json.loads(result.read_text()) == done.document
+    assert replayed.returncode == done.status == int(bool(command))
 
 
 def test_a_sysctl_is_set_in_its_network_alone() -> None:

@@ -41,7 +41,7 @@ from tcpwatch.model.recording import (
     encode_head,
     read_recording,
 )
-from tcpwatch.model.timeline import RunRecord
+from tcpwatch.model.timeline import Answer, Expectation, Finding, RunRecord, Severity
 from tcpwatch.tcp.segment import Flags, Option, Segment
 from tcpwatch.tcp.seq import SeqNumber
 from tcpwatch.tcp.state import TcpState
@@ -152,6 +152,24 @@ JSON = st.recursive(
     max_leaves=6,
 )
 LISTS = st.lists(TEXTS, max_size=3).map(tuple)
+FINDINGS = st.builds(
+    Finding,
+    code=TEXTS,
+    severity=st.sampled_from(Severity),
+    message=TEXTS,
+    connection=st.none() | NATURALS,
+    role=st.none() | TEXTS,
+    section=TEXTS,
+    evidence=st.lists(NATURALS, max_size=2).map(tuple),
+)
+EXPECTATIONS = st.builds(
+    Expectation,
+    endpoint=TEXTS,
+    pattern=TEXTS,
+    met=st.sampled_from([True, False, None]),
+    explanation=TEXTS,
+    asked=TEXTS,
+)
 RECORDS = st.builds(
     RunRecord,
     scenario=TEXTS,
@@ -164,6 +182,8 @@ RECORDS = st.builds(
     failed_checks=LISTS,
     inconclusive=LISTS,
     end_ns=INTEGERS,
+    findings=st.lists(FINDINGS, max_size=2).map(tuple),
+    answers=st.lists(st.builds(Answer, EXPECTATIONS, TEXTS), max_size=2).map(tuple),
 )
 
 CLIENT, SERVER = SocketAddress("10.77.0.1", 40000), SocketAddress("2001:db8::1", 7000)
@@ -268,6 +288,15 @@ def test_a_recording_cut_anywhere_reads_as_far_as_it_goes(
     assert cut.complete is False
     assert cut.events == seen
     assert cut.record == replace(RECORD, end_ns=max((event.t_ns for event in seen), default=0))
+
+
+def test_what_came_to_the_format_later_is_written_only_where_it_says_something() -> None:
+    assert FOOT.endswith('"inconclusive":[],"end_ns":100}')
+    leak = Finding("leak", Severity.WARNING, "it is held")
+    said = encode_foot(replace(ENDED, findings=(leak,)))
+    assert said.endswith(
+        ',"findings":[{"code":"leak","severity":"warning","message":"it is held"}]}'
+    )
 
 
 def _fault(read: Callable[[], object]) -> TcpwatchError | None:

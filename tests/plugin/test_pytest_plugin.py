@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tcpwatch import replay
+from tcpwatch.model.timeline import Verdict
+
 if TYPE_CHECKING:
     from _pytest.pytester import Pytester
 
@@ -286,6 +289,9 @@ def test_blocks_in_plain_pytest_as_root(pytester: Pytester) -> None:
     assert "no connection with a server was seen" in outcomes.text
     kept = {path.suffix for path in (pytester.path / "kept").iterdir()}
     assert kept == {".jsonl", ".txt", ".pcapng"}
+    recordings = [*(pytester.path / "kept").glob("*.jsonl")]
+    for verdicts in map(replay, map(str, recordings)):
+        assert Verdict.PASS not in [one.verdict for one in verdicts]
 
 
 def test_blocks_as_a_user_are_inconclusive_or_right(pytester: Pytester) -> None:
