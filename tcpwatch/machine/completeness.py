@@ -17,7 +17,8 @@ SYN, SYN_ACK, ACK, DATA, FIN, RST = 1, 2, 4, 8, 16, 32
 
 def completeness(connection: Connection) -> tuple[int, ...]:
     """The bits of each stream that Wireshark makes of the connection; mostly it is one."""
-    streams = enumerate(_streams(connection.segments), connection.id.generation)
+    traces = connection.segments if connection.by_syn is None else connection.by_syn
+    streams = enumerate(_streams(traces), connection.id.generation)
     return tuple(_bits(stream, reuse=before > 0) for before, stream in streams)
 
 

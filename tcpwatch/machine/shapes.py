@@ -17,7 +17,7 @@ from tcpwatch.machine.rows import Course, course_of
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.machine.zeek import Unshown, zeek_connections
 from tcpwatch.model.events import WIRE, Event, Point, SegmentSeen, Vantage
-from tcpwatch.model.identity import SocketAddress
+from tcpwatch.model.identity import ConnectionId, SocketAddress
 from tcpwatch.model.timeline import Connection, Endpoint, SegmentTrace, Timeline
 from tcpwatch.tcp.segment import WINDOW_SCALE, Flags, Option, Segment
 from tcpwatch.tcp.seq import SeqNumber
@@ -63,6 +63,23 @@ class LeftOut(NamedTuple):
     counted: tuple[tuple[bool, str, int], ...]
 
 
+class Beside(NamedTuple):
+    """What is told of a tuple beside its segments.
+
+    ``reused``: it had an earlier connection. ``called``: segments of that one which belong to its
+    SYN (`Connection.by_syn`), and how long before its first segment; ``ceded``: the number of the
+    SYN from which on its own belong to a later one.
+    """
+
+    leftout: LeftOut | None = None
+    reused: bool = False
+    called: tuple[tuple[Seen, int], ...] = ()
+    ceded: int | None = None
+
+
+NOTHING: Final = Beside()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Life:
     """One connection of a tuple's.
@@ -94,18 +111,24 @@ class Life:
             replace(trace, sent_ns=times_ns[place])
             for place, trace in zip(self.places, self.connection.segments, strict=True)
         )
-        zeek = zeek_connections(replace(self.connection, segments=traces), self.unshown)
+        connection = replace(self.connection, segments=traces)
+        if connection.by_syn is not None:
+            first_ns, own = traces[0].sent_ns or 0, {trace.n: trace for trace in traces}
+            by_syn = (
+                own.get(one.n) or replace(one, sent_ns=first_ns + (one.sent_ns or 0))
+                for one in connection.by_syn
+            )
+            connection = replace(connection, by_syn=tuple(by_syn))
+        zeek = zeek_connections(connection, self.unshown)
         return course if zeek == course.zeek else replace(course, zeek=zeek)
 
 
-def lives_of(
-    seen: Sequence[Seen], between: Between, leftout: LeftOut | None = None
-) -> tuple[Life, ...]:
+def lives_of(seen: Sequence[Seen], between: Between, beside: Beside = NOTHING) -> tuple[Life, ...]:
     """What the machine concludes of a tuple's segments, and Zeek of them and those left out."""
     tracker = _fed(seen, between)
     open_, silent = (tracker.timeline(end_ns) for end_ns in (len(seen), len(seen) + SILENT_NS))
     return tuple(
-        _life(tracker, index, (open_, silent), seen, leftout)
+        _life(tracker, index, (open_, silent), seen, beside)
         for index in range(len(open_.connections))
     )
 
@@ -149,9 +172,10 @@ def _life(
     index: int,
     timelines: tuple[Timeline, Timeline],
     seen: Sequence[Seen],
-    leftout: LeftOut | None,
+    beside: Beside,
 ) -> Life:
     open_, silent = (timeline.connections[index] for timeline in timelines)
+    open_ = _with_beside(open_, beside, last=index + 1 == len(timelines[0].connections))
     findings = timelines[0].findings
     both = list(zip(open_.endpoints, silent.endpoints, strict=True))
     silent_at = tuple(
@@ -159,7 +183,7 @@ def _life(
         for place, (one, other) in enumerate(both)
     )
     crossing = _crossing(open_)
-    unshown = _unshown(open_, leftout)
+    unshown = _unshown(open_, beside.leftout)
     courses: dict[tuple[tuple[bool, ...], bool], Course] = {}
     for states in product(*((False,) if at is None else (False, True) for at in silent_at)):
         ends = tuple(pair[is_silent] for pair, is_silent in zip(both, states, strict=True))
@@ -182,8 +206,44 @@ def _life(
     )
 
 
+def _with_beside(connection: Connection, beside: Beside, *, last: bool) -> Connection:
+    """The same, with what Zeek and Wireshark count to it, or not, of its neighbours."""
+    own = connection.segments if connection.by_syn is None else connection.by_syn
+    called = beside.called if connection.id.generation == 0 else ()
+    ceded = beside.ceded if last else None
+    number = ConnectionId(connection.id.four_tuple, connection.id.generation + beside.reused)
+    if not called and ceded is None:
+        return replace(connection, id=number)
+    upto = next(
+        (
+            place
+            for place, one in enumerate(own)
+            if one.segment.syn and one.segment.ack is None and one.segment.seq.value == ceded
+        ),
+        None,
+    )
+    roles = [endpoint.role for endpoint in connection.endpoints]
+    forward = connection.id.four_tuple.local == _ONE
+    before = [
+        SegmentTrace(
+            place - len(called),
+            roles[0 if one.out == forward else -1],
+            segment_of(one),
+            0,
+            None,
+            -before_ns,
+            None,
+            "unknown",
+            cut=one.cut,
+        )
+        for place, (one, before_ns) in enumerate(called)
+    ]
+    return replace(connection, id=number, by_syn=(*before, *own[:upto]))
+
+
 def _unshown(connection: Connection, leftout: LeftOut | None) -> Unshown | None:
-    places = [trace.n - 1 for trace in connection.segments]
+    traces = connection.segments if connection.by_syn is None else connection.by_syn
+    places = [trace.n - 1 for trace in traces]
     if leftout is None or leftout.before not in places:
         return None
     forward = connection.id.four_tuple.local == _ONE

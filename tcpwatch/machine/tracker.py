@@ -295,7 +295,9 @@ class Tracker:
             # While the other end still holds the old connection, a SYN only draws a challenge.
             # Its own end shows by it that it has none, or the SYN is forged.
             if another and called.may_rest:
-                return self._open_by_segment(sender, seen, t_ns)
+                anew = self._open_by_segment(sender, seen, t_ns)
+                anew.called = connection.cede(seen.src, seen.segment)
+                return anew
         return connection
 
     def _connection_of_report(self, report: Report) -> ConnectionTrack:

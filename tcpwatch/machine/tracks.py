@@ -52,12 +52,18 @@ class SegmentTrack:
 
 @dataclass(slots=True)
 class ConnectionTrack:
-    """One connection: the opener's side is ``sides[0]``, and the only one in a self-connect."""
+    """One connection: the opener's side is ``sides[0]``, and the only one in a self-connect.
+
+    ``called`` are segments of the tuple's earlier connection, from the SYN on that began this one
+    once it was repeated; of its own, those from ``ceded`` on belong to a later one so.
+    """
 
     number: int
     id: ConnectionId
     sides: tuple[SideTrack, ...]
     traces: list[SegmentTrack] = field(default_factory=list)
+    called: list[SegmentTrack] = field(default_factory=list)
+    ceded: int | None = None
 
     @classmethod
     def begin(
@@ -105,6 +111,15 @@ class ConnectionTrack:
             side.first_syn = seen.segment.seq
         return trace
 
+    def cede(self, caller: SocketAddress, segment: Segment) -> list[SegmentTrack]:
+        """What belongs to the SYN that begins another connection, if it was sent before."""
+        for place, each in enumerate(self.traces):
+            again = each.segment.syn and each.segment.ack is None and each.sender == caller
+            if again and each.segment.seq == segment.seq:
+                self.ceded = place or None  # not all that it has
+                return self.traces[place:] if place else []
+        return []
+
     def copy(self, trace: SegmentTrack, n: int) -> SegmentTrack:
         """The wire's copy of a segment."""
         copied = SegmentTrack(n, trace.sender, trace.segment, trace.injected, copy_of=trace.n)
@@ -136,7 +151,10 @@ class ConnectionTrack:
         ordered = sorted(self.sides, key=lambda side: side.role == "server")
         ends = tuple(side.freeze(attending, end_ns) for side in ordered)
         segments = tuple(self.frozen(trace) for trace in self.traces)
-        return Connection(self.number, self.id, ends, segments)
+        by_syn = None
+        if self.called or self.ceded is not None:
+            by_syn = (*(self.frozen(trace) for trace in self.called), *segments[: self.ceded])
+        return Connection(self.number, self.id, ends, segments, by_syn)
 
     def findings(self, attending: frozenset[str], end_ns: int) -> Iterator[Finding]:
         for side in self.sides:

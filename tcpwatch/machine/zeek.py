@@ -54,7 +54,8 @@ def zeek_connections(
     logged: list[ZeekConnection] = []
     current: _Conn | None = None
     one, other = connection.endpoints[0].role, connection.endpoints[-1].role
-    for place, trace in enumerate(connection.segments):
+    traces = connection.segments if connection.by_syn is None else connection.by_syn
+    for place, trace in enumerate(traces):
         if unshown is not None and place == unshown[0] and current is not None:
             current.count_unshown(unshown[1])
         t_ns = trace.sent_ns if trace.sent_ns is not None else trace.delivered_ns or 0

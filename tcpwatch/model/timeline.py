@@ -121,12 +121,16 @@ class Connection:
     """Both ends and what went between them.
 
     ``endpoints`` are client then server (active, passive); one alone, where a socket called itself.
+
+    ``by_syn`` are the segments of it for whoever takes each new SYN for another connection's, where
+    these are others: a SYN may end an earlier one first, which its peer still has.
     """
 
     number: int  # from 1, in order of appearance
     id: ConnectionId
     endpoints: tuple[Endpoint, ...]
     segments: tuple[SegmentTrace, ...]
+    by_syn: tuple[SegmentTrace, ...] | None = None
 
     def endpoint(self, four_tuple: FourTuple) -> Endpoint | None:
         """The endpoint whose local address the tuple names."""

@@ -7,14 +7,16 @@ Must not know how the segments came together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from tcpwatch.machine.rows import Course, Pair, is_zero_window, missing
 from tcpwatch.machine.shapes import (
+    NOTHING,
     SILENT_NS,
+    Beside,
     LeftOut,
     Life,
     Seen,
@@ -54,8 +56,57 @@ class _Facts:
 
 
 _Shape = tuple[_Facts, ...]
-Key = int | bytes | tuple[object, LeftOut]
-LeftOuts = Mapping[int, LeftOut]
+Key = int | bytes | tuple[object, Beside]
+Besides = Mapping[int, Beside]
+
+
+@dataclass(eq=False)
+class Told:
+    """What is known of connections beside their segments, by their numbers (`Beside`)."""
+
+    retold: dict[int, Retold] = field(default_factory=dict)
+    called: dict[int, tuple[tuple[Seen, int], ...]] = field(default_factory=dict)
+    ceded: dict[int, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.retold or self.called or self.ceded)
+
+    def forget(self, numbers: list[int]) -> None:
+        """Those are given."""
+        for number in numbers:
+            self.retold.pop(number, None)
+            self.called.pop(number, None)
+            self.ceded.pop(number, None)
+
+    def beside(self, tuples: Tuples, records: Int64s) -> dict[int, Beside]:
+        """The same of each of these tuples of which anything is told."""
+        firsts, of = tuples.starts, records[:, NUMBER]
+        carries = (tuples.segments.payload[firsts] > 0) | ((tuples.flags[firsts] & RST) != 0)
+        reused = (records[:, GENERATION] > 0) & ((tuples.flags[firsts] & SYN) != 0) & carries
+        some = reused.copy()
+        for known in (self.retold, self.called, self.ceded):
+            some |= np.isin(of, list(known)) if known else False
+        found = {}
+        for index in np.flatnonzero(some).tolist():
+            number = int(of[index])
+            one = Beside(
+                self._left_out(tuples, index, number),
+                bool(reused[index]) or number in self.called,
+                self.called.get(number, ()),
+                self.ceded.get(number),
+            )
+            if one != NOTHING:
+                found[index] = one
+        return found
+
+    def _left_out(self, tuples: Tuples, index: int, number: int) -> LeftOut | None:
+        if number not in self.retold:
+            return None
+        begin = int(tuples.starts[index])
+        rows = slice(begin, begin + int(tuples.counts[index]))
+        behind = np.flatnonzero(tuples.flags[rows] & THINNED)
+        counted = self.retold[number].counted()
+        return LeftOut(int(behind[-1]), counted) if len(behind) and counted else None
 
 
 class Courses:
@@ -69,7 +120,7 @@ class Courses:
 
     # ------------------------------------------------------------------ shapes
 
-    def _keys(self, tuples: Tuples, leftout: LeftOuts) -> list[Key]:
+    def _keys(self, tuples: Tuples, beside: Besides) -> list[Key]:
         keys: list[Key] = list(tuples.hashes.tolist())
         odd = np.flatnonzero(~tuples.regular)
         if len(odd):
@@ -80,18 +131,18 @@ class Courses:
                 odd.tolist(), begins, counts, between, strict=True
             ):
                 keys[index] = bytes([kind]) + numbers[begin : begin + count].tobytes()
-        for index, one in leftout.items():
+        for index, one in beside.items():
             keys[index] = (keys[index], one)
         return keys
 
-    def _shape(self, key: Key, tuples: Tuples, index: int, leftout: LeftOut | None) -> _Shape:
+    def _shape(self, key: Key, tuples: Tuples, index: int, beside: Beside) -> _Shape:
         shape = self._shapes.get(key)
         if shape is None:
             self.asked += 1
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             seen, between = tuples.seen(index)
-            lives = lives_of(seen, between, leftout)
+            lives = lives_of(seen, between, beside)
             own = len(lives) != 1 or not tuples.regular[index]
             shape = self._shapes[key] = tuple(_facts(life, seen, own=own) for life in lives)
         return shape
@@ -127,27 +178,26 @@ class Courses:
         self,
         tuples: Tuples,
         records: Int64s,
-        retold: Mapping[int, Retold],
+        told: Told,
         ends: Ends,
         aged: Bools,
         begun_ns: int,
         end_ns: int,
     ) -> Batch:
-        """A row for each connection. ``aged``: which tuples are given up while they are open.
-
-        ``retold`` is by number of connection.
-        """
-        leftout = _left_out(tuples, records, retold)
-        keys = self._keys(tuples, leftout)
+        """A row for each connection. ``aged``: which tuples are given up while they are open."""
+        beside = told.beside(tuples, records)
+        keys = self._keys(tuples, beside)
         which = dict.fromkeys(keys)
         places = {key: place for place, key in enumerate(which)}
         of = np.array([places[key] for key in keys], np.int64)
         order = np.argsort(of, kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
         maker = _Maker(tuples, records, self, begun_ns, end_ns)
+        maker.slow[[index for index, one in beside.items() if one.called]] = True
         for key, part in zip(which, parts, strict=True):
             index = int(part[0])
-            for count, facts in enumerate(self._shape(key, tuples, index, leftout.get(index))):
+            shape = self._shape(key, tuples, index, beside.get(index, NOTHING))
+            for count, facts in enumerate(shape):
                 maker.add(part, facts, count)
         return maker.batch(aged, ends)
 
@@ -155,20 +205,6 @@ class Courses:
         """The course of a connection that Zeek's timers may have a say in."""
         timed = life.timed(course, times_ns)
         return self._courses.setdefault((course, timed.zeek), timed)
-
-
-def _left_out(tuples: Tuples, records: Int64s, retold: Mapping[int, Retold]) -> dict[int, LeftOut]:
-    if not retold:
-        return {}
-    found = {}
-    for index in np.flatnonzero(np.isin(records[:, NUMBER], list(retold))).tolist():
-        begin = int(tuples.starts[index])
-        rows = slice(begin, begin + int(tuples.counts[index]))
-        behind = np.flatnonzero(tuples.flags[rows] & THINNED)
-        counted = retold[int(records[index, NUMBER])].counted()
-        if len(behind) and counted:
-            found[index] = LeftOut(int(behind[-1]), counted)
-    return found
 
 
 def _facts(life: Life, seen: list[Seen], *, own: bool) -> _Facts:
@@ -205,7 +241,7 @@ class _Maker:
         self._shared = courses
         self._begun_ns, self._end_ns = begun_ns, end_ns
         self._t_ns = tuples.segments.t_ns
-        self._slow = _may_meet_timers(tuples)
+        self.slow = _may_meet_timers(tuples)
         self._sums = _sums(tuples)
         self._courses: dict[Course, int] = {}
         self._lives: list[Life] = []
@@ -262,7 +298,7 @@ class _Maker:
             course = life.course(silent_ends, crossed=not one & 4)
             rows = np.flatnonzero(kind == one)
             found[rows] = self._place(course)
-            for row in rows[self._slow[part[rows]]].tolist():
+            for row in rows[self.slow[part[rows]]].tolist():
                 begin = int(begins[row])
                 times = _without_pauses(self._tuples, begin, int(self._tuples.counts[part[row]]))
                 found[row] = self._place(self._shared.timed(course, life, times.tolist()))

@@ -33,14 +33,16 @@ from tcpwatch.sources.capture.courses import (
     SEGMENTS,
     ZERO,
     Courses,
+    Told,
 )
 from tcpwatch.sources.capture.frames import Int64s
-from tcpwatch.sources.capture.shaping import Tuples
+from tcpwatch.sources.capture.shaping import Tuples, per_group
 from tcpwatch.sources.capture.thinning import LONG, Retold, thinned
 
 _ODD: Final = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _S32: Final = np.uint64(32)
 _MOST_TRIES: Final = 20
+_MOST_CALLED: Final = 1000  # segments from a refused SYN to the same that is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Gatherer:
         self._stored: dict[int, tuple[int, int]] = {}  # by key: which chunk, which tuple in it
         self._serial = 0
         self._numbered = 0
-        self._retold: dict[int, Retold] = {}
+        self._told = Told()
         self.aged = 0
 
     @property
@@ -106,6 +108,7 @@ class Gatherer:
         pieces, last = self._apart(tuples)
         records = self._recorded(pieces, met, fresh)
         if not last.all():
+            self._note_calls(pieces, records, last)
             self._store_ended(_chosen(pieces, ~last), records[~last])
             pieces, records = _chosen(pieces, last), records[last]
         pieces = self._thinned(pieces, records)
@@ -197,6 +200,28 @@ class Gatherer:
             again = np.delete(again, refused[first])
         return tuples, np.ones(len(tuples.starts), np.bool_)
 
+    def _note_calls(self, pieces: Tuples, records: Int64s, last: Bools) -> None:
+        """Which connections began with a SYN that their tuple's earlier one had refused."""
+        segments, flags = pieces.segments, pieces.segments.flags
+        asks = (flags & (SYN | ACK)) == SYN
+        asked = per_group(asks * 1, pieces.starts) - asks[pieces.starts]
+        for index in np.flatnonzero(~last & (asked > 0)).tolist():
+            begin, anew = int(pieces.starts[index]), int(pieces.starts[index + 1])
+            rows = np.arange(begin, anew)
+            same = (flags[rows] & (SYN | ACK)) == SYN
+            same &= segments.seq[rows] == segments.seq[anew]
+            same &= segments.source[rows] == segments.source[anew]
+            place = int(same.argmax())
+            if not place or len(rows) - place > _MOST_CALLED:
+                continue
+            seen, _ = pieces.seen(index)
+            before = (segments.t_ns[anew] - segments.t_ns[rows[place:]]).tolist()
+            turned = segments.source[begin] != segments.source[anew]
+            called = [one._replace(out=one.out != turned) for one in seen[place:]]
+            number, following = records[index : index + 2, NUMBER].tolist()
+            self._told.ceded[number] = int(segments.seq[anew])
+            self._told.called[following] = tuple(zip(called, before, strict=True))
+
     def _recorded(self, pieces: Tuples, met: Int64s, fresh: Int64s) -> Int64s:
         """The record of each piece: those that begin here get their number in order of time."""
         records = met
@@ -240,7 +265,7 @@ class Gatherer:
             records[which, column : column + 2] += counts
         for index, kinds in less.retold.items():
             number = int(records[which[index], NUMBER])
-            self._retold.setdefault(number, Retold()).add(kinds)
+            self._told.retold.setdefault(number, Retold()).add(kinds)
         if long.all():
             return less.tuples
         short = np.flatnonzero(~long)
@@ -314,11 +339,10 @@ class Gatherer:
         given_up = np.zeros(len(tuples.starts), np.bool_) if aged is None else aged
         self.aged += int(given_up.sum())
         batch = self._courses.rows(
-            tuples, records, self._retold, self._ends, given_up, self._begun_ns, now_ns
+            tuples, records, self._told, self._ends, given_up, self._begun_ns, now_ns
         )
-        if self._retold:
-            for number in records[:, NUMBER].tolist():
-                self._retold.pop(number, None)
+        if self._told:
+            self._told.forget(records[:, NUMBER].tolist())
         return batch
 
 
@@ -406,15 +430,12 @@ def _is_anew(segments: Segments, begin: int, row: int) -> bool:
     begun = segments.seq[before] - ((flags[before] & SYN) == 0).astype(np.uint32)
     asked = (flags[before] & SYN) != 0
     asked[0] = True
-    others = before[asked & (begun != number)]
-    if not len(others):
-        return False
-    same = before[asked & (begun == number)]
-    if not len(same) or same[-1] < others[-1]:
+    other = begun[asked] != number
+    if other[-1]:
         return True
-    again = int(same[same > others[-1]][0])
+    # Only a RST, or what its end says to an earlier connection, ends that at its peer.
+    again = int(before[asked][np.flatnonzero(np.append(True, other))[-1]])
     since = flags[again:row]
-    # Only a RST, or what its end says to the earlier connection, ends that at its peer.
     spoke = mine[again - begin :] & ((since & SYN) == 0)
     return bool((spoke | ((since & RST) != 0)).any())
 

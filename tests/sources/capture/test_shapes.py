@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from tcpwatch.sources.capture.thinning import thinned
 from tcpwatch.tcp.segment import WINDOW_SCALE, Flags, Option, Segment
 from tcpwatch.tcp.seq import SeqNumber
 from tests.sources.capture.exactly import FOR_EVER, plain
-from tests.sources.capture.talking import ACK, SYN, Said, talks
+from tests.sources.capture.talking import ACK, FIN, RST, SYN, Said, talks
 
 Timed = tuple[int, int, Said]
 """When, which tuple's, and the segment."""
@@ -142,3 +143,44 @@ def test_of_a_download_of_gigabytes_no_more_is_kept_than_of_a_small_one() -> Non
     # One more each 2**28 octets, so that no numbers lie too far apart: 5 GB are 19 of these.
     assert kept[1] - kept[0] <= 20
     assert not differences(large, 700)
+
+
+HALF_OPEN = [
+    Said(1000, True, SYN, 100, 0, 65_535, 7, 0),
+    Said(1000, False, SYN | ACK, 500, 101, 65_535, 7, 0),
+    Said(1000, True, ACK, 101, 501, 502, -1, 10),
+    Said(1000, False, ACK, 501, 111, 502, -1, 0),
+    Said(1000, True, SYN, 9000, 0, 65_535, 7, 0),  # it has crashed, and calls again
+    Said(1000, False, ACK, 501, 111, 502, -1, 0),
+    Said(1000, True, RST, 111, 0, 0, -1, 0),
+    Said(10**9, True, SYN, 9000, 0, 65_535, 7, 0),
+    Said(1000, False, SYN | ACK, 70_000, 9001, 65_535, 7, 0),
+    Said(1000, True, ACK, 9001, 70_001, 502, -1, 5),
+    Said(1000, False, ACK, 70_001, 9006, 502, -1, 0),
+    Said(1000, True, FIN | ACK, 9006, 70_001, 502, -1, 0),
+    Said(1000, False, FIN | ACK, 70_001, 9007, 502, -1, 0),
+    Said(1000, True, ACK, 9007, 70_002, 502, -1, 0),
+]
+"""RFC 9293 3.5.1, figure 9; Wireshark's own completeness of its two streams is 15 and 63."""
+
+
+@pytest.mark.parametrize("at_once", [3, 1000])
+def test_a_half_open_connection_and_the_one_that_replaces_it_are_two(at_once: int) -> None:
+    timed = in_order([HALF_OPEN], 0)
+    assert not differences(timed, at_once)
+    first, second = by_columns(timed, at_once)
+    told = [[" > ".join(map(str, path)) for path in row.paths] for row in (first, second)]
+    assert told == [
+        [
+            "CLOSED > SYN-SENT > ESTABLISHED > CLOSED",
+            "LISTEN > SYN-RECEIVED > ESTABLISHED > ESTABLISHED or CLOSED",
+        ],
+        [
+            "CLOSED > SYN-SENT > ESTABLISHED > FIN-WAIT-1 > FIN-WAIT-2 > TIME-WAIT",
+            "LISTEN > SYN-RECEIVED > ESTABLISHED > CLOSE-WAIT > LAST-ACK > LAST-ACK or CLOSED",
+        ],
+    ]
+    assert (first.course.closed_by, first.course.close_reason) == ("active", "rst")
+    zeek = [(one.conn_state, one.history) for row in (first, second) for one in row.course.zeek]
+    assert zeek == [("S1", "ShDa"), ("RSTO", "SaRhDFfA")]
+    assert [row.course.completeness for row in (first, second)] == [(15,), (63,)]
