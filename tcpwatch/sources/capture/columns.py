@@ -51,7 +51,7 @@ _IPV4: Final = np.dtype(
         ],
         "formats": [
             *("u1", ">u2", ">u2", "u1", ">u4", ">u4"),
-            *("(2,)>u2", ">u4", ">u4", ">u2", ">u2"),
+            *(">u4", ">u4", ">u4", ">u2", ">u2"),
         ],
         "offsets": [0, 2, 6, 9, 12, 16, 20, 24, 28, 32, 34],
         "itemsize": 40,
@@ -106,7 +106,7 @@ class Ends:
         self._odd = [np.uint64(int.from_bytes(os.urandom(8)) | 1) for _ in range(3)]
 
     def ipv4(self, address: Int64s, port: Int64s) -> UInt64s:
-        return (address << 16 | port).astype(np.uint64)
+        return (address << 16 | port).view(np.uint64)
 
     def ipv6(self, address: Octets8, port: Int64s) -> UInt64s:
         """``address`` has 16 octets a row; one that holds an IPv4 address is that one."""
@@ -203,6 +203,9 @@ class Columns:
             tally.links.update(link.tolist())
         if tally.first_ns is None:
             tally.first_ns = tally.last_ns = int(t_ns[0])
+        if t_ns[0] >= tally.last_ns and (t_ns[1:] >= t_ns[:-1]).all():
+            tally.last_ns = int(t_ns[-1])
+            return t_ns
         clock = np.maximum.accumulate(np.concatenate(([tally.last_ns], t_ns)))
         tally.backwards += int((t_ns < clock[:-1]).sum())
         tally.last_ns = int(clock[-1])
@@ -214,13 +217,15 @@ class Columns:
         self, frames: Frames, version: Int64s, where: Int64s, t_ns: Int64s
     ) -> tuple[Int64s, Segments]:
         """Which frames are plain TCP in IP, and their segments."""
-        four, six = _plain_ipv4(frames, version, where), _plain_ipv6(frames, version, where)
-        rows, header, end = (np.concatenate(pair) for pair in zip(four, six, strict=True))
-        if len(six[0]) and len(four[0]):
+        rows, header, end, headers = _plain_ipv4(frames, version, where)
+        six = _plain_ipv6(frames, version, where)
+        if len(six[0]):
+            pairs = zip((rows, header, end), six, strict=True)
+            rows, header, end = (np.concatenate(pair) for pair in pairs)
             order = np.argsort(rows, kind="stable")
             rows, header, end = rows[order], header[order], end[order]
+            headers = _headers(frames, header - 20)
         octets = np.frombuffer(frames.octets, np.uint8)
-        headers = _headers(frames, header - 20)
         bits = column(headers["bits"])
         length = (bits >> 12) * 4
         sane = (length >= 20) & (header + length <= end)
@@ -229,7 +234,9 @@ class Columns:
                 one[sane] for one in (rows, header, end, bits, length)
             )
             headers = headers[sane]
-        captured_end = frames.at[rows] + frames.captured[rows]
+        chosen = slice(None) if len(rows) == len(frames) else rows
+        at = frames.at[chosen]
+        captured_end = at + frames.captured[chosen]
         self._tally.segments += len(rows)
         cut = end > captured_end
         self._tally.cut += int(cut.sum())
@@ -239,17 +246,19 @@ class Columns:
         if len(syns):
             stop = np.minimum(header + length, captured_end)[syns]
             shift[syns] = _window_shifts(octets, header[syns] + 20, stop)
-        source, target, local = self._ends_of(frames, rows, where, headers, version)
-        flags = flags | local * LOCAL | cut * CUT
-        flags = flags | frames.inbound[rows] * HERE
-        link = frames.link[rows]
+        four, where = version[chosen] == 4, where[chosen]
+        source, target, local = self._ends_of(frames, where, headers, four)
+        flags |= local * LOCAL
+        flags |= cut * CUT
+        flags |= frames.inbound[chosen] * HERE
+        link = frames.link[chosen]
         cooked = (link == _COOKED) | (link == _COOKED_2)
         if cooked.any():
-            kind = np.where(link == _COOKED, frames.at[rows] + 1, frames.at[rows] + 10)
-            above = np.where(link == _COOKED, octets[frames.at[rows]] == 0, True)
+            kind = np.where(link == _COOKED, at + 1, at + 10)
+            above = np.where(link == _COOKED, octets[at] == 0, True)
             flags = flags | np.where(cooked & above & (octets[kind] <= 2), HERE, 0)
         return rows, Segments(
-            t_ns[rows],
+            t_ns[chosen],
             source,
             target,
             headers["seq"].astype(np.uint32),
@@ -263,24 +272,22 @@ class Columns:
     def _ends_of(
         self,
         frames: Frames,
-        rows: Int64s,
         where: Int64s,
         headers: NDArray[np.void],
-        version: Int64s,
+        four: Bools,
     ) -> tuple[UInt64s, UInt64s, Bools]:
-        ports = [column(headers["ports"][:, place]) for place in (0, 1)]
-        four = version[rows] == 4
+        both_ports = column(headers["ports"])
+        ports = both_ports >> 16, both_ports & 0xFFFF
         if four.all():
             source, target = column(headers["source"]), column(headers["target"])
             ends = self._ends.ipv4(source, ports[0]), self._ends.ipv4(target, ports[1])
             return *ends, source == target
         octets, words = np.frombuffer(frames.octets, np.uint8), numbers(frames.octets, ">u4")
-        at = where[rows]
         both, addresses = [], []
         for offset, offset_6, port in ((12, 8, ports[0]), (16, 24, ports[1])):
-            found = np.empty(len(rows), np.uint64)
-            found[four] = self._ends.ipv4(column(words[at[four] + offset]), port[four])
-            places = at[~four][:, None] + offset_6 + np.arange(16)
+            found = np.empty(len(where), np.uint64)
+            found[four] = self._ends.ipv4(column(words[where[four] + offset]), port[four])
+            places = where[~four][:, None] + offset_6 + np.arange(16)
             found[~four] = self._ends.ipv6(octets[places], port[~four])
             both.append(found)
             addresses.append(octets[places])
@@ -372,10 +379,11 @@ def _ip_of(frames: Frames) -> tuple[Int64s, Int64s]:
     octets, halves = np.frombuffer(frames.octets, np.uint8), numbers(frames.octets, ">u2")
     roomy = frames.captured >= 20 + 40  # of the longest link header and the least of TCP in IP
     for kind, ethertype_at in ((_ETHERNET, 12), (_COOKED, 14), (_COOKED_2, 0)):
-        rows = np.flatnonzero((link == kind) & (frames.captured >= 54))
-        if not len(rows):
-            continue
+        found = (link == kind) & (frames.captured >= 54)
+        rows = slice(None) if found.all() else np.flatnonzero(found)
         place = at[rows] + ethertype_at
+        if not len(place):
+            continue
         ethertype, begins = halves[place], place + (20 if kind == _COOKED_2 else 2)
         if kind == _ETHERNET:
             tagged = np.flatnonzero((ethertype == 0x8100) & (frames.captured[rows] >= 58))
@@ -383,7 +391,7 @@ def _ip_of(frames: Frames) -> tuple[Int64s, Int64s]:
                 ethertype, begins = ethertype.copy(), begins.copy()
                 ethertype[tagged] = halves[begins[tagged] + 2]
                 begins[tagged] += 4
-        version[rows] = np.select([ethertype == 0x0800, ethertype == 0x86DD], [4, 6], 0)
+        version[rows] = (ethertype == 0x0800) * 4 + (ethertype == 0x86DD) * 6
         where[rows] = begins
     raw = np.flatnonzero(np.isin(link, _RAW) & roomy)
     if len(raw):
@@ -399,22 +407,23 @@ def _headers(frames: Frames, at: Int64s) -> NDArray[np.void]:
     return found
 
 
-def _plain_ipv4(frames: Frames, version: Int64s, where: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-    """Which frames are plain, where their TCP header begins, and where their IP packet ends."""
-    rows = np.flatnonzero(version == 4)
-    at = where[rows]
-    begins, captured = frames.at[rows], frames.captured[rows]
-    room = at + 40 <= begins + captured
-    if not room.all():
-        rows, at, begins = rows[room], at[room], begins[room]
+def _plain_ipv4(
+    frames: Frames, version: Int64s, where: Int64s
+) -> tuple[Int64s, Int64s, Int64s, NDArray[np.void]]:
+    """Which frames are plain, where their TCP begins, where their packet ends, the headers."""
+    found = (version == 4) & (where + 40 <= frames.at + frames.captured)
+    rows, at = np.flatnonzero(found), where
+    if not found.all():
+        at = at[rows]
     headers = _headers(frames, at)
-    total = column(headers["total"])
-    end = np.where(total > 0, total, frames.wire_len[rows] - (at - begins))
+    end = column(headers["total"])
+    if not end.all():
+        end = np.where(end > 0, end, frames.wire_len[rows] - (at - frames.at[rows]))
     plain = (headers["first"] == 0x45) & (headers["fragment"] & 0x3FFF == 0)
     plain &= (headers["protocol"] == _TCP) & (end >= 40)
     if not plain.all():
-        rows, at, end = rows[plain], at[plain], end[plain]
-    return rows, at + 20, at + end
+        rows, at, end, headers = rows[plain], at[plain], end[plain], headers[plain]
+    return rows, at + 20, at + end, headers
 
 
 def _plain_ipv6(frames: Frames, version: Int64s, where: Int64s) -> tuple[Int64s, Int64s, Int64s]:

@@ -62,6 +62,17 @@ class Octets:
         self.position += len(taken)
         return taken
 
+    def give_back(self, last: bytes) -> None:
+        """Those that were read last are to be read once more.
+
+        A file is asked for them again, which is quicker than to copy what comes behind them.
+        """
+        self.position -= len(last)
+        if not self._ahead and isinstance(self._stream, io.FileIO) and self._stream.seekable():
+            self._stream.seek(-len(last), io.SEEK_CUR)
+        else:
+            self._ahead = last + self._ahead
+
     def lines(self) -> Iterator[str]:
         """The octets as text in UTF-8, line by line. Raises TcpwatchError where one has no end."""
         text = io.TextIOWrapper(io.BufferedReader(_Raw(self), _AHEAD), encoding="utf-8")

@@ -65,19 +65,21 @@ class Pcap:
 
     def blocks(self) -> Iterator[Frames]:
         """The frames in their order; raises TcpwatchError after the last that can be read."""
-        octets, rest, done = self._octets, b"", False
+        octets, count, done = self._octets, BLOCK, False
         while not done:
-            start = octets.position - len(rest)
-            fresh = octets.read(BLOCK)
-            done = len(fresh) < BLOCK
-            buffer = rest + fresh
+            start = octets.position
+            buffer = octets.read(count)
+            done = len(buffer) < count
             frames, at, wrong = self._frames(buffer)
             if frames is not None:
                 yield frames
             if wrong is not None:
                 raise broken(octets, start + at, wrong)
+            count = BLOCK if at else count + BLOCK  # else no frame was whole
             rest = buffer[at:]
-            if done:
+            if not done:
+                octets.give_back(rest)
+            else:
                 octets.read(1)  # raises where the stream is not at its end, but broken
                 if rest:
                     raise broken(octets, start + at, _cut(rest, self._header.record_len))
@@ -102,8 +104,10 @@ class Pcap:
         """The whole frames, where the next record begins, and what is wrong with that one."""
         header = self._header
         at = self._walk(buffer)
-        words = numbers(buffer, f"{header.order}u4")
-        one, other = (column(words[at + offset]) for offset in (8, 12))
+        heads = numbers(buffer, f"V{header.record_len}")[at].view(f"{header.order}u4")
+        seconds, parts, one, other = (
+            column(heads[nth :: header.record_len // 4]) for nth in range(4)
+        )
         captured = np.minimum(one, other) if header.swapped else one
         whole = (captured <= LONGEST_FRAME) & (at + header.record_len + captured <= len(buffer))
         kept = len(at) if whole.all() else int(whole.argmin())
@@ -117,7 +121,7 @@ class Pcap:
         if not kept:
             return None, following, wrong
         at, captured = at[:kept], captured[:kept]
-        seconds, parts = (column(words[at + offset]) for offset in (0, 4))
+        seconds, parts = seconds[:kept], parts[:kept]
         frames = Frames(
             buffer,
             at + header.record_len,

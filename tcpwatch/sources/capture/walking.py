@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tcpwatch.sources.capture.frames import LONGEST_FRAME, Int64s, column, numbers
 
-_STRIDE: Final = 8192  # octets from one guess to the next
+_STRIDE: Final = 4096  # octets from one guess to the next
 _LEARNT_FROM: Final = 64  # records
 _SMALL: Final = 512  # octets: larger records are so few that it does not pay
 _NEAR_S: Final = 1 << 17
@@ -31,7 +31,7 @@ def records(buffer: bytes, order: str, header_len: int) -> Int64s:
     if len(first) < _LEARNT_FROM or first[-1] > _LEARNT_FROM * _SMALL or len(buffer) < 4 * _STRIDE:
         return _all(buffer, order, header_len)
     words = numbers(buffer, f"{order}u4")
-    starts = _guesses(words, first, header_len, len(buffer))
+    starts = _guesses(buffer, words, first, order, header_len)
     found = _side_by_side(words, starts, header_len, len(buffer) - header_len)
     return _all(buffer, order, header_len) if found is None else found
 
@@ -53,20 +53,32 @@ def _one_by_one(buffer: bytes, order: str, header_len: int, most: int) -> list[i
 
 
 def _guesses(
-    words: NDArray[np.unsignedinteger], first: list[int], header_len: int, length: int
+    buffer: bytes,
+    words: NDArray[np.unsignedinteger],
+    first: list[int],
+    order: str,
+    header_len: int,
 ) -> Int64s:
-    """Where records probably begin: at the first, and one behind every so many octets."""
-    seconds = int(words[0])
+    """Where records probably begin: at the first, and one behind every so many octets.
+
+    The upper half of the seconds is looked for, which stays the same for eighteen hours.
+    """
+    length = len(buffer)
     longest = max(after - at for at, after in pairwise(first))
     most = min(longest, _SMALL) + header_len
-    rows = np.arange(_STRIDE, length - most - 2 * header_len, _STRIDE)
-    places = (rows[:, None] + np.arange(most)).ravel()
-    places = places[np.abs(column(words[places]) - seconds) < _NEAR_S]
+    count = (length - most - 2 * header_len) // _STRIDE
+    upper = (0, 1) if order == ">" else (2, 3)
+    found = np.ones((count, most), np.bool_)
+    for at in upper:
+        octets = np.ndarray((count, most), np.uint8, buffer, _STRIDE + at, (_STRIDE, 1))
+        found &= octets == buffer[at]
+    row, within = np.divmod(np.flatnonzero(found), most)
+    places = (row + 1) * _STRIDE + within
     captured, sent = column(words[places + 8]), column(words[places + 12])
     following = places + header_len + captured
     likely = (captured <= sent) & (captured <= LONGEST_FRAME) & (following <= length - header_len)
     places, following = places[likely], following[likely]
-    places = places[np.abs(column(words[following]) - seconds) < _NEAR_S]
+    places = places[np.abs(column(words[following]) - int(words[0])) < _NEAR_S]
     _, chosen = np.unique(places // _STRIDE, return_index=True)
     return np.concatenate(([0], places[chosen]))
 
@@ -75,21 +87,19 @@ def _side_by_side(
     words: NDArray[np.unsignedinteger], starts: Int64s, header_len: int, last: int
 ) -> Int64s | None:
     """All records; None where a guess was wrong."""
-    stops = np.append(starts[1:], last + 1)
-    at = starts.copy()
-    ways, going = np.arange(len(starts)), at < stops
-    met: list[tuple[Int64s, Int64s]] = []
-    while True:
-        ways = ways[going]
-        if not len(ways):
-            break
-        here = at[ways]
-        met.append((here, ways))
-        after = here + header_len + column(words[here + 8])
-        at[ways] = after
-        going = after < stops[ways]
-    if (at[:-1] != starts[1:]).any():
-        return None
-    places = np.concatenate([here for here, _ in met])
+    at, stops = starts, np.append(starts[1:], last + 1)
+    captured = words[8:]
+    met: list[Int64s] = []
+    while len(at):
+        met.append(at)
+        at = at + captured[at]
+        at += header_len
+        going = at < stops
+        if not going.all():
+            arrived = at[~going], stops[~going]
+            if (np.not_equal(*arrived) & (arrived[1] <= last)).any():
+                return None
+            at, stops = at[going], stops[going]
+    places = np.concatenate(met)
     places.sort()
     return places
