@@ -6,7 +6,7 @@ explain the difference, the answer is INCONCLUSIVE. Must not know how a view sho
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise, zip_longest
@@ -14,6 +14,7 @@ from itertools import pairwise, zip_longest
 from tcpwatch.machine.pattern import PathElement, Pattern
 from tcpwatch.machine.table import edges
 from tcpwatch.machine.witnessing import unseen_after
+from tcpwatch.model.durations import lasting
 from tcpwatch.model.events import KERNEL, Gap
 from tcpwatch.model.timeline import (
     CAPTURE,
@@ -183,7 +184,9 @@ class Court:
 def _summary(expectation: Expectation, endpoint: Endpoint) -> str:
     went = " > ".join(str(belief) for belief in endpoint.path)
     if expectation.met is False:
-        return f"the witnessed path {went} is not {expectation.pattern}"
+        never = expectation.pattern.startswith("never ")
+        how = "breaks" if never else "is not"
+        return f"the witnessed path {went} {how} {expectation.pattern}"
     gaps = [str(step.after) for step in endpoint.transitions if step.gap]
     why = f": more may have happened before {' and '.join(gaps)}" if gaps else ""
     return f"the witnessed path {went} may or may not be {expectation.pattern}{why}"
@@ -258,7 +261,7 @@ def difference(pattern: Pattern, endpoint: Endpoint, path: tuple[PathElement, ..
     The evidence stands at the first that was witnessed and not expected, or at the last of all.
     """
     if pattern.never:
-        return f"- {pattern.text}\n" + "\n".join(f"+ {belief}" for belief in endpoint.path)
+        return "\n".join([f"- {pattern.text}", *_where_it_was(pattern, endpoint, path)])
     lines: list[str] = []
     told = False
     for element, index in _aligned(pattern.elements, path):
@@ -276,6 +279,21 @@ def difference(pattern: Pattern, endpoint: Endpoint, path: tuple[PathElement, ..
             *_evidence(endpoint, last),
         ]
     return "\n".join(lines)
+
+
+def _where_it_was(
+    pattern: Pattern, endpoint: Endpoint, path: tuple[PathElement, ...]
+) -> Iterator[str]:
+    """The path, with those states marked that make up the first of what should never have been."""
+    count = range(1, len(path) + 1)
+    end = next((end for end in count if pattern.match(path[:end]) is False), len(path))
+    found = [begin for begin in range(end) if pattern.match(path[begin:end]) is False]
+    begin = max(found, default=0)
+    for index, belief in enumerate(endpoint.path):
+        yield f"{'+' if begin <= index < end else ' '} {belief}"
+        if index == end - 1:
+            stayed = f"      for {lasting(path[index].dwell_ns)}"
+            yield "; ".join([stayed, *(line.strip() for line in _evidence(endpoint, index))])
 
 
 def _aligned(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from tcpwatch.confining.confined import Confined, NotRun, descriptor
@@ -43,6 +44,8 @@ from tcpwatch.views.wording import escaped
 
 _ROLES = {"client": "active", "server": "passive"}
 _HEAD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^"':]|:(?!\s))*""")
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
+_NAME = 40  # characters of a script's first line that name it
 _AT_REST = frozenset({TcpState.LISTEN, TcpState.TIME_WAIT, TcpState.CLOSED})
 
 
@@ -80,13 +83,31 @@ class Request:
 
     @property
     def name(self) -> str:
-        return Path((self.command or self.client)[0]).name
+        """The program's; what a shell is given is the program, as far as its first line goes."""
+        command = self.command or self.client
+        script = _script(command)
+        return script[0][:_NAME] if script else Path(command[0]).name
 
     @property
     def claim(self) -> str:
         if self.command:
-            return " ".join(self.command)
-        return f"server: {' '.join(self.server)}; client: {' '.join(self.client)}"
+            return _told(self.command)
+        return f"server: {_told(self.server)}; client: {_told(self.client)}"
+
+
+def _script(command: Sequence[str]) -> list[str]:
+    """The lines of what a shell is given in an argument."""
+    if Path(command[0]).name not in _SHELLS:
+        return []
+    for option, script in pairwise(command[1:]):
+        if option.startswith("-") and not option.startswith("--") and option.endswith("c"):
+            return [line.strip() for line in script.splitlines() if line.strip()]
+    return []
+
+
+def _told(command: Sequence[str]) -> str:
+    lines = _script(command)
+    return "; ".join(lines) if lines else " ".join(command)
 
 
 def execute(request: Request, settings: Settings) -> int:
@@ -133,7 +154,7 @@ def _observe(
         code = run(confined, request, observer, addresses)
         alone = confined.wait_alone(request.grace_s)
         _come_to_rest(observer, window, request.grace_s, alone=alone)
-        observed = window.close(request.name, request.claim, _lab(confined, request))
+        observed = window.close(request.name, request.claim, _lab(confined, request, code))
     return code, observed
 
 
@@ -207,12 +228,16 @@ def _network(confined: Confined, request: Request, addresses: Sequence[tuple[str
     return Network((diag,), None, error, private)
 
 
-def _lab(confined: Confined, request: Request) -> dict[str, object]:
+def _lab(confined: Confined, request: Request, code: int) -> dict[str, object]:
     lab: dict[str, object] = {
         "kind": request.network,
         "privilege": confined.ready["privilege"],
         COMMAND: list(request.command or (*request.server, "|", *request.client)),
     }
+    if code < 0:
+        lab["signal"] = _signal_name(-code)
+    else:
+        lab["exit_status"] = code
     if request.network in ("pair", "wired"):
         lab["latency_ms"] = request.latency_ms or 0
         lab["wire"] = confined.ready["wire"]
@@ -220,6 +245,13 @@ def _lab(confined: Confined, request: Request) -> dict[str, object]:
     if request.sysctls:
         lab["sysctls"] = dict(request.sysctls)
     return lab
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals
+        return f"signal {number}"
 
 
 def _come_to_rest(observer: Observer, window: Window, grace_s: float, *, alone: bool) -> None:

@@ -99,7 +99,7 @@ def diffs(expectations: Iterable[Expectation]) -> list[str]:
         f"{visible(one.endpoint)}: {visible(one.pattern)}\n"
         + "".join(f"  {visible(line)}\n" for line in one.explanation.splitlines())
         for one in expectations
-        if one.met is not True
+        if one.met is not True and one.explanation
     ]
 
 

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tcpwatch.model.timeline import Judged
 from tcpwatch.views.canvas import visible
 from tcpwatch.views.cases import Case, Outcome, numbered
+from tcpwatch.views.summary import command_failed
 
 _ROOM = 900_000
 """Octets of one summary: GitHub drops one of more than 1 MiB as a whole."""
@@ -71,6 +73,10 @@ def summary(cases: Sequence[Case], kept: Sequence[str] = (), room: int = _ROOM) 
         for case in telling:
             text += f"| {case.kind} | {markdown(case.name)} | {markdown(case.message)} |\n"
         text += "\n"
+    for case in cases:
+        failed = command_failed(case.run.record) if isinstance(case.run, Judged) else ""
+        if failed:
+            text += f"{markdown(case.name)}: {markdown(failed)}\n\n"
     if kept:
         text += "kept: " + ", ".join(markdown(name) for name in kept) + "\n\n"
     left_out = "The rest is left out: a summary has no more room.\n"

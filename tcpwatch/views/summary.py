@@ -23,7 +23,7 @@ from tcpwatch.model.timeline import (
     Verdict,
 )
 from tcpwatch.views.accounts import account_lines
-from tcpwatch.views.canvas import Span, Word, joined, words, wrap
+from tcpwatch.views.canvas import Span, Word, joined, visible, words, wrap
 from tcpwatch.views.contrast import NONE, Row, contrast_lines
 from tcpwatch.views.palette import BAD, BOLD, DIM, GOOD, WARN
 from tcpwatch.views.processes import lives
@@ -47,7 +47,7 @@ _ABLE = (KERNEL, TABLE, WIRE)  # the witnesses of states; calls are facts of the
 def head_lines(record: RunRecord, width: int, wording: Wording) -> Lines:
     """The scenario with its claim, the lab, the witnesses and those that are missing."""
     name = wording.safe(record.scenario)
-    claim = words(wording.safe(title(record.claim)))
+    claim = words(wording.safe(title(record.claim if record.claim != record.scenario else "")))
     top = wrap([(Span(name, BOLD),), (Span(" "),), *claim], width)
     if len(top) > 1:
         top = [*wrap([(Span(name, BOLD),)], width), *wrap(claim, width)]
@@ -98,9 +98,13 @@ def path_lines(judged: Judged, width: int, wording: Wording) -> Lines:
             number = f"#{connection.number} " if len(connections) > 1 else ""
             path: list[Word] = [(Span(f"{number}{wording.safe(endpoint.role)}", BOLD), Span(" "))]
             path += _path(endpoint, wording)
-            path += [word for _, expectation in mine for word in _met(expectation)]
+            if len(mine) == 1:
+                path += _met(mine[0][1])
             lines += wrap(path, width, 8)
             for _, expectation in mine:
+                if len(mine) > 1:  # which of them is meant is not clear of itself
+                    asked = [*words(wording.safe(expectation.pattern)), *_met(expectation)]
+                    lines += [[Span("    "), *spans] for spans in wrap(asked, max(width - 4, 4), 4)]
                 lines += explanation_lines(expectation, wording, width)
         if judged.record.lab.get("kind") == CAPTURE:
             lines += account_lines(connection, judged, width, wording)
@@ -199,6 +203,9 @@ def verdict_lines(judged: Judged, width: int, wording: Wording, *, brief: bool =
         return []
     verdict = (Span(judged.verdict.value.upper(), VERDICT_STYLES[judged.verdict]),)
     lasted = [] if captured else words(f"in {seconds(judged)} s")
+    failed = command_failed(judged.record)
+    if failed:
+        lasted = [*words(f"in {seconds(judged)} s;"), *words(failed, WARN)]
     lines = wrap([verdict, *lasted], width)
     shown, others = _shown_above(judged)
     if brief:
@@ -211,6 +218,15 @@ def verdict_lines(judged: Judged, width: int, wording: Wording, *, brief: bool =
             [Span("  "), *spans] for spans in wrap(words(wording.safe(reason)), max(width - 2, 4))
         ]
     return lines
+
+
+def command_failed(record: RunRecord) -> str:
+    """How the command of `exec` ended, where that was not well; that is no verdict."""
+    status, name = record.lab.get("exit_status"), record.lab.get("signal")
+    if isinstance(name, str):
+        return f"the command was ended by {visible(name)}"
+    failed = isinstance(status, int) and status
+    return f"the command failed, with exit status {status}" if failed else ""
 
 
 def _shown_above(judged: Judged) -> tuple[list[str], list[str]]:

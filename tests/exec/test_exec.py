@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tcpwatch.verbs.exec import Request
 from tests.exec.executed import PROGRAMS, execute, program, runs_as_nobody
 
 pytestmark = pytest.mark.needs("lab")
@@ -49,6 +50,31 @@ def test_the_report_goes_to_standard_error() -> None:
 )
 def test_the_exit_status_is_what_a_shell_gives(command: list[str], status: int) -> None:
     assert execute("-q", "--", *command).status == status
+
+
+def test_how_the_command_ended_is_told_beside_the_verdict() -> None:
+    done = execute("--", "sh", "-c", "exit 3")
+    assert done.report.endswith("; the command failed, with exit status 3\n")
+    assert done.document["verdict"] == "pass"
+    assert done.document["lab"]["exit_status"] == 3
+    done = execute("--", "sh", "-c", "kill -9 $$")
+    assert done.report.endswith("; the command was ended by SIGKILL\n")
+    assert done.document["lab"]["signal"] == "SIGKILL"
+
+
+@pytest.mark.parametrize(
+    "command, name, claim",
+    [
+        (("/usr/bin/true", "-c"), "true", "/usr/bin/true -c"),
+        (("bash", "--norc", "-eo", "pipefail", "-c", "make\n  test"), "make", "make; test"),
+        (("sh", "make.sh"), "sh", "sh make.sh"),
+    ],
+)
+def test_what_a_shell_is_given_is_the_command(
+    command: tuple[str, ...], name: str, claim: str
+) -> None:
+    request = Request(command)
+    assert (request.name, request.claim) == (name, claim)
 
 
 @pytest.mark.parametrize(

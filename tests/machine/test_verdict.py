@@ -185,7 +185,14 @@ def test_what_must_never_be_is_shown_against_the_whole_path() -> None:
     record = replace(RECORD, expect={"client": "never SYN-SENT"})
     (expectation,) = judge(record, GOOD).expectations
 
-    assert expectation.explanation == "- never SYN-SENT\n+ CLOSED\n+ SYN-SENT"
+    assert (
+        expectation.explanation
+        == """\
+- never SYN-SENT
+  CLOSED
++ SYN-SENT
+      for 9 ms; at 1.000 ms; reported; close(); segment 1; seen by kernel"""
+    )
 
 
 def test_the_last_state_goes_on_and_the_others_have_ended() -> None:
