@@ -300,7 +300,10 @@ def _is_inconclusive(error: BaseException) -> bool:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keeps the evidence of an assertion that failed, where that is wished."""
+    """Keeps the evidence of an assertion that failed, where that is wished.
+
+    The ladder stands in the traceback. Where CI is set, pytest would print it in its summary again.
+    """
     report = yield
     error = call.excinfo and call.excinfo.value
     judged: Judged | None = getattr(error, "judged", None)
@@ -308,6 +311,9 @@ def pytest_runtest_makereport(
         return report
     if call.when == "teardown":  # nothing of the traceback is the user's
         report.longrepr = str(error)
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = crash.message.partition("\n")[0]
     folder = str(item.config.getini("tcpwatch_keep"))
     if folder:
         from tcpwatch.outputs.reports import keep_run

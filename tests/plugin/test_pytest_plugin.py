@@ -63,7 +63,11 @@ class Outcomes(dict[str, str]):
 
 
 def run(
-    pytester: Pytester, tests: str, *options: str, command: list[str] | None = None
+    pytester: Pytester,
+    tests: str,
+    *options: str,
+    command: list[str] | None = None,
+    **environment: str,
 ) -> Outcomes:
     (pytester.path / "test_it.py").write_text(TALK + tests, encoding="utf-8")
     argv = [sys.executable, "-m", "pytest", "-rA", "-W", "error", "-p", "no:cacheprovider"]
@@ -72,7 +76,7 @@ def run(
     done = subprocess.run(
         [*(command or []), *argv, *options],
         cwd=pytester.path,
-        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -81,7 +85,6 @@ def run(
     outcomes = Outcomes()
     outcomes.text, outcomes.status = done.stdout + done.stderr, done.returncode
     summary = done.stdout.partition("short test summary info")[2]
-    # Where CI is set, pytest prints messages whole: a ladder's last line ("FAIL in 0.2 s") too.
     ended = r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (?:\S*::|.*:\d+: )?(\w+)?"
     for word, name in re.findall(ended, summary, re.MULTILINE):
         outcomes[name] = "ERROR" if outcomes.get(name) == "ERROR" else word
@@ -278,8 +281,12 @@ NO_LEAKS = ("-o", "tcpwatch_no_leaks=true", "-o", "tcpwatch_settle=0.2")
 
 @pytest.mark.needs("kernel")
 def test_blocks_in_plain_pytest_as_root(pytester: Pytester) -> None:
-    outcomes = run(pytester, BLOCKS, "-o", "tcpwatch_keep=kept")
+    outcomes = run(pytester, BLOCKS, "-o", "tcpwatch_keep=kept", CI="true")
     assert outcomes == FULL, outcomes.text
+    # The ladder stands where the traceback does; in the summary a line a test.
+    summary = outcomes.text.partition("short test summary info")[2]
+    assert [line for line in summary.splitlines() if "─▶" in line or "leaked" in line[:7]] == []
+    assert re.search(r"FAILED .*::test_it_leaks - tcpwatch.*: leaked CLOSE-WAIT", summary)
     # Expected and witnessed as a diff, and the ladder.
     assert "E         - LAST-ACK\n" in outcomes.text
     assert "ESTABLISHED > CLOSE-WAIT" in outcomes.text
