@@ -183,6 +183,11 @@ class SideTrack:
         states, _ = self._perhaps_arrived()
         return self.inferred.states <= _RESTING or (bool(self.underway) and bool(states & _RESTING))
 
+    @property
+    def rests(self) -> bool:
+        """Whether no witness shows it to hold the connection still."""
+        return self.history.last.states <= _RESTING
+
     def able(self, attending: frozenset[str]) -> frozenset[str]:
         """Which of the witnesses can see it at all: what stays within a host passes no wire."""
         return attending if self.on_wire else attending - {WIRE}

@@ -289,16 +289,35 @@ class Tracker:
         connection = self._by_tuple.get(sender)
         if connection is None:
             return None if seen.injected else self._open_by_segment(sender, seen, t_ns)
+        beside = self._by_tuple[sender.flipped]
+        if beside is not connection:
+            return self._of_both(sender, seen.segment, connection, beside)
         if seen.segment.syn and seen.segment.ack is None and not seen.injected:
             called = connection.side(seen.dst)
             another = connection.side(seen.src).inferred.seq.iss not in (None, seen.segment.seq)
             # While the other end still holds the old connection, a SYN only draws a challenge.
             # Its own end shows by it that it has none, or the SYN is forged.
-            if another and called.may_rest:
+            underway = connection.is_reset_underway(seen.src)
+            if another and (called.may_rest or underway):
                 anew = self._open_by_segment(sender, seen, t_ns)
                 anew.called = connection.cede(seen.src, seen.segment)
+                if underway and not called.may_rest:
+                    self._by_tuple[sender.flipped] = connection
                 return anew
         return connection
+
+    def _of_both(
+        self, sender: FourTuple, segment: Segment, own: ConnectionTrack, other: ConnectionTrack
+    ) -> ConnectionTrack:
+        """One end has a newer connection than the other, which still holds the earlier one."""
+        if own.id.generation > other.id.generation:
+            return other if segment.rst else own  # what the other end asks about is none of its own
+        caller, held = other.side(sender.remote).inferred.seq, own.side(sender.local)
+        answers = segment.ack is not None and segment.ack == caller.snd_nxt
+        if segment.syn or answers or held.may_rest:
+            self._by_tuple[sender] = other
+            return other
+        return own
 
     def _connection_of_report(self, report: Report) -> ConnectionTrack:
         connection = self._by_tuple.get(report.four_tuple)
@@ -306,7 +325,7 @@ class Tracker:
             return self._open_by_state(report.four_tuple, report.after, report.t_ns)
         spoken = connection.side(report.four_tuple.local).history.cursor(KERNEL) >= 0
         if report.opens and spoken and report.after <= _OPENING:
-            return self._open_by_state(report.four_tuple, report.after, report.t_ns)
+            return self._next_by_state(report.four_tuple, report.after, report.t_ns)
         return connection
 
     def _connection_of_sample(
@@ -325,7 +344,7 @@ class Tracker:
         history = connection.side(four_tuple.local).history
         cursor = history.cursor(TABLE)
         if states <= _OPENING and cursor > 0 and not history.steps[cursor].states <= _OPENING:
-            return self._open_by_state(four_tuple, states, t_ns)
+            return self._next_by_state(four_tuple, states, t_ns)
         return connection
 
     def _open_by_segment(self, sender: FourTuple, seen: SegmentSeen, t_ns: int) -> ConnectionTrack:
@@ -340,6 +359,20 @@ class Tracker:
         if WIRE not in self._attending:  # a SYN of the peer's may be among what was lost
             peer = InferredEndpoint(peer.states | {TcpState.SYN_SENT})
         return self._open(sender, t_ns, (caller, peer))
+
+    def _next_by_state(
+        self, four_tuple: FourTuple, states: frozenset[TcpState], t_ns: int
+    ) -> ConnectionTrack:
+        """The tuple's next connection at one end; the other may have it, or hold the earlier."""
+        earlier, beside = self._by_tuple[four_tuple], self._by_tuple[four_tuple.flipped]
+        if beside.id.generation > earlier.id.generation:
+            self._by_tuple[four_tuple] = beside
+            return beside
+        connection = self._open_by_state(four_tuple, states, t_ns)
+        other = earlier.side(four_tuple.remote)
+        if other.four_tuple != four_tuple and not other.rests:
+            self._by_tuple[four_tuple.flipped] = earlier
+        return connection
 
     def _open_by_state(
         self, four_tuple: FourTuple, states: frozenset[TcpState], t_ns: int

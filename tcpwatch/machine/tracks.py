@@ -111,6 +111,13 @@ class ConnectionTrack:
             side.first_syn = seen.segment.seq
         return trace
 
+    def is_reset_underway(self, sender: SocketAddress) -> bool:
+        """Whether a RST of that end's has been sent and will be seen to arrive."""
+        return any(
+            trace.fate == "lost" and trace.segment.rst and trace.sender == sender
+            for trace in self.traces
+        )
+
     def cede(self, caller: SocketAddress, segment: Segment) -> list[SegmentTrack]:
         """What belongs to the SYN that begins another connection, if it was sent before."""
         for place, each in enumerate(self.traces):
