@@ -407,18 +407,26 @@ class History:
             return False
         return self.last.states <= (doubt.states if doubt.before is None else doubt.before)
 
+    def passed_over(self, witness: str, since_ns: int) -> History:
+        """The witness looked then, and next when all of this was over."""
+        return replace(self, steps=self._skipped(witness, since_ns, len(self.steps), self.steps))
+
     def _passing(self, claim: Claim, index: int, steps: tuple[PathStep, ...]) -> History:
-        """Notes on each step that the witness skipped when it had last looked."""
         if claim.since_ns is None:
             return replace(self, steps=steps)
-        place = max(self.cursor(claim.witness), 0)
-        marked = tuple(
-            replace(step, missed_since=(*step.missed_since, (claim.witness, claim.since_ns)))
+        return replace(self, steps=self._skipped(claim.witness, claim.since_ns, index, steps))
+
+    def _skipped(
+        self, witness: str, since_ns: int, index: int, steps: tuple[PathStep, ...]
+    ) -> tuple[PathStep, ...]:
+        """The steps; noted on each that the witness skipped is when it had last looked."""
+        place = max(self.cursor(witness), 0)
+        return tuple(
+            replace(step, missed_since=(*step.missed_since, (witness, since_ns)))
             if place < position < index
             else step
             for position, step in enumerate(steps)
         )
-        return replace(self, steps=marked)
 
 
 _LATE_NS = 10_000_000

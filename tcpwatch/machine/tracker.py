@@ -42,7 +42,7 @@ from tcpwatch.model.events import (
     StateReported,
     UserCall,
 )
-from tcpwatch.model.identity import FourTuple
+from tcpwatch.model.identity import FourTuple, SocketAddress
 from tcpwatch.model.timeline import Basis, Belief, Happening, Move, Timeline
 from tcpwatch.tcp.segment import Segment
 from tcpwatch.tcp.state import TcpState
@@ -228,6 +228,9 @@ class Tracker:
             return Happening(event)
         side = connection.side(sample.local)
         state = sample.state
+        if side.history.cursor(TABLE) < 0:
+            for before in connection.earlier_lives(sample.local, sample.since_ns):
+                before.history = before.history.passed_over(TABLE, sample.since_ns)
         if state is not None and sample.since_ns < 0:
             self._find(side, state, event.t_ns)
         states = self._gone(side) if state is None else frozenset({state})
@@ -333,11 +336,7 @@ class Tracker:
     ) -> ConnectionTrack | None:
         connection = self._by_tuple.get(four_tuple)
         if sample.state is None:
-            if connection is None or connection.id.generation == 0:
-                return connection
-            # What the table never showed cannot go: it was the tuple's earlier life (RFC 6191).
-            shown = connection.side(four_tuple.local).history.cursor(TABLE) >= 0
-            return connection if shown else None
+            return None if connection is None else _gone_of(connection, sample.local)
         states = frozenset({sample.state})
         if connection is None:
             return self._open_by_state(four_tuple, states, t_ns)
@@ -387,15 +386,13 @@ class Tracker:
         t_ns: int,
         beginnings: tuple[InferredEndpoint, InferredEndpoint] | None = None,
     ) -> ConnectionTrack:
-        earlier = self._by_tuple.get(opener)
-        generation = earlier.id.generation + 1 if earlier else 0
         connection = ConnectionTrack.begin(
             len(self._connections) + 1,
             opener,
-            generation,
             self._roles,
             t_ns,
             beginnings or (InferredEndpoint(), InferredEndpoint()),
+            earlier=self._by_tuple.get(opener),
             loopback=self._loopback,
         )
         self._connections.append(connection)
@@ -524,3 +521,15 @@ class Tracker:
             for finding in connection.findings(self._attending, end_ns)
         )
         return Timeline(connections, tuple(self._events), findings, end_ns)
+
+
+def _gone_of(latest: ConnectionTrack, local: SocketAddress) -> ConnectionTrack | None:
+    """Which of a tuple's lives it was that the table shows no more: the latest that it showed.
+
+    An earlier one may have made way in TIME-WAIT (RFC 6191), which is no step of its own.
+    """
+    connection = latest
+    while connection.earlier and connection.side(local).history.cursor(TABLE) < 0:
+        connection = connection.earlier
+    closed = connection.side(local).history.last.states == {TcpState.CLOSED}
+    return connection if connection is latest or closed else None

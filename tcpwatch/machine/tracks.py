@@ -54,6 +54,7 @@ class SegmentTrack:
 class ConnectionTrack:
     """One connection: the opener's side is ``sides[0]``, and the only one in a self-connect.
 
+    ``earlier`` is the one of the same tuple before it.
     ``called`` are segments of the tuple's earlier connection, from the SYN on that began this one
     once it was repeated; of its own, those from ``ceded`` on belong to a later one so.
     """
@@ -61,6 +62,7 @@ class ConnectionTrack:
     number: int
     id: ConnectionId
     sides: tuple[SideTrack, ...]
+    earlier: ConnectionTrack | None = None
     traces: list[SegmentTrack] = field(default_factory=list)
     called: list[SegmentTrack] = field(default_factory=list)
     ceded: int | None = None
@@ -70,11 +72,11 @@ class ConnectionTrack:
         cls,
         number: int,
         opener: FourTuple,
-        generation: int,
         roles: Mapping[str, str],
         t_ns: int,
         beginnings: tuple[InferredEndpoint, InferredEndpoint],
         *,
+        earlier: ConnectionTrack | None = None,
         loopback: bool = False,
     ) -> ConnectionTrack:
         """``beginnings`` are what is known of the opener and of its peer before the first event.
@@ -94,11 +96,20 @@ class ConnectionTrack:
             )
         )
         one_socket = opener == opener.flipped
-        return cls(number, ConnectionId(opener, generation), sides[:1] if one_socket else sides)
+        generation = earlier.id.generation + 1 if earlier else 0
+        ident = ConnectionId(opener, generation)
+        return cls(number, ident, sides[:1] if one_socket else sides, earlier)
 
     def side(self, local: SocketAddress) -> SideTrack:
         """The side at that address."""
         return self.sides[0] if self.sides[0].four_tuple.local == local else self.sides[-1]
+
+    def earlier_lives(self, local: SocketAddress, since_ns: int) -> Iterator[SideTrack]:
+        """That end in the tuple's earlier connections that went on after ``since_ns``."""
+        earlier = self.earlier
+        while earlier is not None and earlier.side(local).history.last.t_ns >= since_ns:
+            yield earlier.side(local)
+            earlier = earlier.earlier
 
     def trace(self, sender: FourTuple, seen: SegmentSeen) -> SegmentTrack:
         """A new segment of this connection."""

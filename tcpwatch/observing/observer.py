@@ -38,7 +38,7 @@ from tcpwatch.model.recording import Recording
 from tcpwatch.model.timeline import Judged, RunRecord, Timeline
 from tcpwatch.model.witness import Availability, Observation
 from tcpwatch.observing.logs import KernelLog, TableLog, WireLog
-from tcpwatch.observing.whose import has_port, is_new, lives, newer, ours
+from tcpwatch.observing.whose import Passed, has_port, is_new, lives, newer, ours, stood
 from tcpwatch.sources import kernel, sockdiag
 from tcpwatch.sources.conversations import Conversations
 from tcpwatch.sources.packetring import PacketRing, open_packet_socket
@@ -255,25 +255,20 @@ class Observer:
         """All that was noted of connections that began between these times."""
         conversations = Conversations()
         segments: list[Observation] = []
-        began: dict[FourTuple, list[int]] = defaultdict(list)
+        passed: dict[FourTuple, Passed] = defaultdict(Passed)
         if self._ring is not None:
             frames = self._ring.frames(since_ns, until_ns)
-            segments += newer(conversations.observations(frames), old, began)
+            segments += newer(conversations.observations(frames), old, passed)
             segments += self._ring.gaps(since_ns, until_ns)
         if self._wire is not None:
-            segments += newer(self._wire.noted(since_ns, until_ns), old, began)
+            segments += newer(self._wire.noted(since_ns, until_ns), old, passed)
         samples = self._table.noted(since_ns, until_ns) if self._table else []
         reports: list[Observation] = []
         if self._kernel is not None:
-            if (
-                self._ring is None and self._wire is None
-            ):  # then whoever stands in our table is ours
-                for seen in samples:
-                    if isinstance(seen.payload, SocketSampled):
-                        whose = FourTuple(seen.payload.local, seen.payload.remote)
-                        began[whose].append(seen.payload.since_ns)
-            reports += ours(lives(self._kernel.noted(since_ns, until_ns)), began)
-        samples = [seen for seen in samples if is_new(seen, old, began)]
+            if self._ring is None and self._wire is None:
+                stood(samples, passed)
+            reports += ours(lives(self._kernel.noted(since_ns, until_ns)), passed)
+        samples = [seen for seen in samples if is_new(seen, old, passed)]
         together = [*reports, *segments, *samples]
         if ports:
             together = [seen for seen in together if has_port(seen, ports)]

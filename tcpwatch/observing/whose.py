@@ -6,41 +6,88 @@ Must not know how anything was noted.
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import itemgetter
+from statistics import geometric_mean
 
 from tcpwatch.model.events import Gap, Point, SegmentSeen, SocketSampled, StateReported
 from tcpwatch.model.identity import FourTuple
 from tcpwatch.model.witness import Observation
 from tcpwatch.tcp.state import TcpState
 
-_APART_NS = 1_000_000
+_Life = list[Observation]
+
+_APART_NS = 100_000
 """How far the clocks of capture and tracing may lie apart."""
+
+_REPORT_NS = 1_000
 
 _HANDSHAKE_NS = 70_000_000_000
 """How long after the SYN the kernel may report who was called: with the third ACK (tcp(7))."""
 
 
+@dataclass(slots=True)
+class Passed:
+    """When the segments of one tuple, either way, passed here; and the first SYN of each life."""
+
+    all: list[int] = field(default_factory=list)
+    syns: list[int] = field(default_factory=list)
+    number: int | None = None  # of the latest SYN, which may be sent again
+
+    def note(self, t_ns: int, syn: int | None = None) -> None:
+        """A segment passed; ``syn`` is its number where it begins a connection."""
+        self.all.append(t_ns)
+        if syn is not None and syn != self.number:
+            self.syns.append(t_ns)
+            self.number = syn
+
+    def distance(self, t_ns: int) -> int:
+        """From the nearest of them; at least as long as a report takes."""
+        place = bisect(self.all, t_ns)
+        nearest = min(abs(t_ns - at_ns) for at_ns in self.all[max(place - 1, 0) : place + 1])
+        return max(nearest, _REPORT_NS)
+
+
 def newer(
-    segments: Iterable[Observation], old: Collection[FourTuple], began: dict[FourTuple, list[int]]
+    segments: Iterable[Observation], old: Collection[FourTuple], passed: dict[FourTuple, Passed]
 ) -> Iterator[Observation]:
-    """The segments of connections that are not ``old``, or begin anew; notes when each began."""
+    """The segments of connections that are not ``old``, or begin anew; notes when they passed."""
     for seen in segments:
         if not isinstance(seen.payload, SegmentSeen):
             yield seen
             continue
         way = FourTuple(seen.payload.src, seen.payload.dst)
         segment = seen.payload.segment
-        if segment.syn and segment.ack is None and seen.payload.point is not Point.DELIVERED:
-            began[way].append(seen.t_ns)
-            if way.flipped != way:
-                began[way.flipped].append(seen.t_ns)
-        if began.get(way) or not (way in old or way.flipped in old):
+        begins = segment.syn and segment.ack is None and seen.payload.point is not Point.DELIVERED
+        if begins or way in passed or not (way in old or way.flipped in old):
+            for each in {way, way.flipped}:
+                passed[each].note(seen.t_ns, segment.seq.value if begins else None)
             yield seen
 
 
+def stood(samples: Iterable[Observation], passed: dict[FourTuple, Passed]) -> None:
+    """Where no segments are seen, whoever stands in our table is ours: notes since when, and when.
+
+    Each of these moments may be where its life begins.
+    """
+    moments = [
+        (at_ns, FourTuple(seen.payload.local, seen.payload.remote))
+        for seen in samples
+        if isinstance(seen.payload, SocketSampled)
+        for at_ns in (seen.payload.since_ns, seen.t_ns)
+    ]
+    for at_ns, whose in sorted(moments, key=itemgetter(0)):
+        for each in {whose, whose.flipped}:  # its peer may be here too, and be gone sooner
+            passed[each].note(at_ns, at_ns)
+
+
 def is_new(
-    seen: Observation, old: Collection[FourTuple], began: Mapping[FourTuple, list[int]]
+    seen: Observation, old: Collection[FourTuple], passed: Mapping[FourTuple, Passed]
 ) -> bool:
     """Whether a sample is of a socket that was not there before, or has begun anew since."""
     payload = seen.payload
@@ -49,8 +96,7 @@ def is_new(
     whose = FourTuple(payload.local, payload.remote)
     if whose not in old:
         return True
-    times = began.get(whose, [])
-    return bool(times) and payload.since_ns >= times[0]
+    return whose in passed and payload.since_ns >= passed[whose].syns[0]
 
 
 def has_port(seen: Observation, ports: Collection[int]) -> bool:
@@ -63,9 +109,9 @@ def has_port(seen: Observation, ports: Collection[int]) -> bool:
     return True
 
 
-def lives(reports: Iterable[Observation]) -> Iterator[list[Observation]]:
+def lives(reports: Iterable[Observation]) -> Iterator[_Life]:
     """The reports of one socket each, from its first on: the kernel reuses an address in memory."""
-    living: dict[int, list[Observation]] = {}
+    living: dict[int, _Life] = {}
     for seen in reports:
         if isinstance(seen.payload, Gap):
             yield [seen]
@@ -83,36 +129,31 @@ def lives(reports: Iterable[Observation]) -> Iterator[list[Observation]]:
     yield from living.values()
 
 
-def ours(
-    lives: Iterable[list[Observation]], began: Mapping[FourTuple, list[int]]
-) -> Iterator[Observation]:
-    """The reports of those sockets whose SYN was seen here, at the times in ``began``.
+def ours(lives: Iterable[_Life], passed: Mapping[FourTuple, Passed]) -> Iterator[Observation]:
+    """The reports of those sockets whose SYN was seen to pass here.
 
     Tracing shows the whole machine's sockets, and other networks use the same addresses, often the
-    same ports: of each SYN's possible sockets it is the one that is nearest to it.
+    same ports at the same moment: of each SYN's possible sockets that one is ours whose reports
+    stand nearest to the segments.
     """
-    alike: dict[tuple[FourTuple, bool], list[list[Observation]]] = defaultdict(list)
+    alike: dict[tuple[FourTuple, bool], list[_Life]] = defaultdict(list)
     for life in lives:
         if isinstance(life[0].payload, Gap):
             yield from life
             continue
         whose = _last_address(life)
-        if whose is not None and whose in began:
+        if whose is not None and whose in passed:
             first = life[0].payload
             called = isinstance(first, StateReported) and first.before is TcpState.LISTEN
             alike[whose, called].append(life)
     for (whose, called), group in alike.items():
-        found = {
-            id(life): life
-            for t_ns in began[whose]
-            for life in (_nearest(group, t_ns, called=called),)
-            if life is not None
-        }
+        nearest = _nearest_called if called else _nearest_caller
+        found = {id(life): life for life in nearest(group, passed[whose])}
         for life in found.values():
             yield from life
 
 
-def _last_address(life: list[Observation]) -> FourTuple | None:
+def _last_address(life: _Life) -> FourTuple | None:
     """The tuple, once it has its port: the first report of an unbound connect has none."""
     for seen in reversed(life):
         if isinstance(seen.payload, StateReported) and seen.payload.local.port:
@@ -120,23 +161,40 @@ def _last_address(life: list[Observation]) -> FourTuple | None:
     return None
 
 
-def _nearest(
-    group: list[list[Observation]], syn_ns: int, *, called: bool
-) -> list[Observation] | None:
-    """Who calls is reported before its SYN, or its first one; who was called, after it."""
-    if called:
-        after = [
-            life for life in group if syn_ns - _APART_NS <= life[0].t_ns <= syn_ns + _HANDSHAKE_NS
+def _nearest_called(lives: list[_Life], passed: Passed) -> Iterator[_Life]:
+    """Of each SYN: who was called is reported after it, and before the tuple's next."""
+    for syn_ns, next_ns in pairwise((*passed.syns, sys.maxsize)):
+        until_ns = min(syn_ns + _HANDSHAKE_NS, next_ns)
+        able = [life for life in lives if syn_ns - _APART_NS <= life[0].t_ns < until_ns]
+        yield from _nearest(able, passed)
+
+
+def _nearest_caller(lives: list[_Life], passed: Passed) -> Iterator[_Life]:
+    """Of each SYN: who calls is reported before it."""
+    for syn_ns in passed.syns:
+        able = [
+            life
+            for life in lives
+            if life[0].t_ns <= syn_ns + _APART_NS
+            and (life[-1].t_ns >= syn_ns or not _is_over(life))
         ]
-        return min(after, key=lambda life: life[0].t_ns, default=None)
-    before = [
-        life
-        for life in group
-        if life[0].t_ns <= syn_ns + _APART_NS and (life[-1].t_ns >= syn_ns or not _is_over(life))
-    ]
-    return max(before, key=lambda life: life[0].t_ns, default=None)
+        yield from _nearest(able, passed)
 
 
-def _is_over(life: list[Observation]) -> bool:
+def _nearest(able: list[_Life], passed: Passed) -> list[_Life]:
+    """The one whose reports stand by the segments: what else is there at that time is not ours.
+
+    The geometric mean, since one that is far off counts for little: who was preempted in between.
+    """
+    if len(able) < 2:
+        return able
+    return [min(able, key=lambda life: geometric_mean(map(passed.distance, map(_at, life))))]
+
+
+def _at(seen: Observation) -> int:
+    return seen.t_ns
+
+
+def _is_over(life: _Life) -> bool:
     last = life[-1].payload
     return isinstance(last, StateReported) and last.after is TcpState.CLOSED

@@ -69,6 +69,9 @@ def open_packet_socket() -> socket.socket:
         ) from error
 
 
+_CLOCK_READINGS = 5
+
+
 class PacketRing:
     """Takes all TCP segments that pass from now on, until `close`. Takes over ``sock``.
 
@@ -195,7 +198,20 @@ class PacketRing:
             self._losses.append((now_ns, self._looked_ns, count))
             return
         self._kept += len(block)
-        self._blocks.append((now_ns, time.time_ns() - time.monotonic_ns(), block))
+        self._blocks.append((now_ns, clock_offset_ns(), block))
+
+
+def clock_offset_ns() -> int:
+    """From CLOCK_MONOTONIC to CLOCK_REALTIME, in which the kernel stamps.
+
+    The two cannot be read at once, and whoever is preempted in between is wrong by that long: of
+    several readings the quickest is the right one.
+    """
+    readings = []
+    for _ in range(_CLOCK_READINGS):
+        before_ns, real_ns, after_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        readings.append((after_ns - before_ns, real_ns - (before_ns + after_ns) // 2))
+    return min(readings)[1]
 
 
 def _frames(block: bytes, offset_ns: int) -> Iterator[Frame]:

@@ -126,6 +126,7 @@ class _Table:
         self._since_ns = now_ns
         self._seen: dict[_Key, Row] = {}
         self._absent: dict[_Key, int] = {}
+        self._once: set[_Key] = set()  # seen in one sample only
 
     def poll(self) -> list[Observation]:
         """Samples the table; what has changed, all of it stamped with the end of the sampling."""
@@ -144,6 +145,7 @@ class _Table:
         ]
         gaps = [Gap(sample.problem, None, since_ns)] if sample.problem else []
         absent = {key: self._seen[key] for key in self._absent}
+        self._once = (now.keys() - self._seen.keys()) | (self._once & self._absent.keys())
         self._seen = now | absent
         payloads: list[Payload] = [*gaps, *changes]
         return [Observation(t_ns, self._vantage, payload) for payload in payloads]
@@ -164,13 +166,19 @@ class _Table:
         or a successor on the same addresses.
         """
         missing = self._seen.keys() - now.keys()
-        doubtful = bool(missing) and (bool(sample.problem) or not sample.atomic)
-        successors = {key[1][:36] for key in now.keys() - self._seen.keys()} if doubtful else set()
+        if not missing:
+            self._absent = {}
+            return []
+        doubtful = bool(sample.problem) or not sample.atomic
+        successors = {key[1][:36]: now[key] for key in now.keys() - self._seen.keys()}
         gone, absent = [], {}
         for key in missing:
+            successor = successors.get(key[1][:36])
+            if successor and key in self._once and _may_become(self._seen[key], successor):
+                continue
             at_ns = self._absent.get(key, since_ns)
             certain = not doubtful or (key in self._absent and not sample.problem)
-            if certain or key[1][:36] in successors:
+            if certain or successor:
                 gone.append((self._seen[key], at_ns))
             else:
                 absent[key] = at_ns
@@ -194,6 +202,20 @@ class _Table:
 
 
 _Key = tuple[int, bytes]
+
+
+_SYN_RECEIVED, _FIN_WAIT_2, _TIME_WAIT = 3, 5, 6  # as Linux counts them
+
+
+def _may_become(row: Row, successor: Row) -> bool:
+    """Whether what seems to be another socket is the same one, which was dumped only once before.
+
+    The kernel makes up a cookie when it first dumps a socket (sock_diag.c). If just then the
+    request becomes a socket, or the socket a minisocket, that one is given another.
+    """
+    request = row.linux_state == _SYN_RECEIVED and not row.inode
+    into_mini = successor.linux_state in (_FIN_WAIT_2, _TIME_WAIT)
+    return request or (into_mini and row.linux_state != _TIME_WAIT)
 
 
 def _differs(row: Row, before: Row | None) -> bool:

@@ -431,6 +431,39 @@ def test_a_new_syn_after_time_wait_is_the_next_generation() -> None:
     assert [each.id.generation for each in bench.timeline.connections] == [0, 1]
 
 
+def _short_life(bench: Bench, number: int) -> None:
+    first, then = number + 1, number + 2
+    bench.wire("client", f"S {number}:{number}(0)")
+    bench.wire("server", f"SA {number}:{number}(0) ack {first}")
+    bench.wire("client", f"A {first}:{first}(0) ack {first}")
+    bench.wire("server", f"FA {first}:{first}(0) ack {first}")
+    bench.wire("client", f"FA {first}:{first}(0) ack {then}")
+    bench.wire("server", f"A {then}:{then}(0) ack {then}")
+
+
+def test_a_life_that_the_table_passed_over_was_shorter_than_its_interval() -> None:
+    bench = Bench(TABLE, WIRE)
+    _short_life(bench, 0)
+    bench.count += 100  # in TIME-WAIT
+    _short_life(bench, 9000)
+    bench.feed(SocketSampled(SERVER, CLIENT, S.TIME_WAIT, 0), TABLE)
+
+    assert len(bench.timeline.connections) == 2
+    assert bench.findings("server") == []
+
+
+def test_who_goes_from_the_table_after_a_new_life_began_went_from_the_old_one() -> None:
+    bench = Bench(TABLE, WIRE)
+    bench.table("client", S.ESTABLISHED)
+    _short_life(bench, 0)
+    _short_life(bench, 9000)
+    bench.table("client", None)
+
+    (*_, closed) = bench.end("client", 1).transitions
+    assert (str(closed.after), closed.witnesses) == ("CLOSED", (TABLE, WIRE))
+    assert TABLE not in bench.end("client", 2).transitions[-1].witnesses
+
+
 def test_a_repeated_syn_is_not_the_next_generation() -> None:
     bench = Bench(WIRE)
     bench.wire("client", "S 0:0(0)", delivered=False)

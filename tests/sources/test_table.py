@@ -13,7 +13,7 @@ from tcpwatch.model.witness import Observation
 from tcpwatch.sources.sockdiag import Row, Rows, row_id
 from tcpwatch.sources.table import TableSource
 
-ESTABLISHED, FIN_WAIT_1, TIME_WAIT, LISTEN = 1, 4, 6, 10
+ESTABLISHED, SYN_RECEIVED, FIN_WAIT_1, TIME_WAIT, LISTEN = 1, 3, 4, 6, 10
 
 
 def row(
@@ -96,6 +96,21 @@ def test_a_successor_on_the_same_addresses_is_told_after_the_end_of_the_first() 
         ["4000 TIME-WAIT"],
         ["4000 None", "4000 ESTABLISHED"],
     ]
+
+
+@pytest.mark.parametrize(
+    "before, after", [(SYN_RECEIVED, ESTABLISHED), (SYN_RECEIVED, TIME_WAIT), (FIN_WAIT_1, 6)]
+)
+def test_a_request_or_a_socket_that_was_dumped_as_it_became_another_has_not_gone(
+    before: int, after: int
+) -> None:
+    once = Rows([row(before, cookie=1, inode=0)], atomic=False)
+    then = Rows([row(after, cookie=2, inode=0)], atomic=False)
+    states = {SYN_RECEIVED: "SYN-RECEIVED", ESTABLISHED: "ESTABLISHED", TIME_WAIT: "TIME-WAIT"}
+    changes = [[f"4000 {states.get(state, 'FIN-WAIT-1')}"] for state in (before, after)]
+    assert told(once, then, then, then) == [*changes, [], []]
+    # Dumped twice, it has its cookie for life.
+    assert told(once, once, then)[2] == ["4000 None", *changes[1]]
 
 
 def test_listeners_that_share_a_port_are_two_sockets() -> None:
