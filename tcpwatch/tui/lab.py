@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import ClassVar, Protocol
 
@@ -60,20 +61,29 @@ _END, _TEMPO = "the present moment; of a recording, the end", "the film twice as
 _WHICH = "one connection alone: the next, or the one before"
 
 LAB_KEYS: tuple[Binding, ...] = (
-    Binding("left", "step(-1)", "back", tooltip=_ONE, priority=True),
-    Binding("right", "step(1)", "on", tooltip=_ONE, priority=True),
-    Binding("up", "move(-1)", "transition", tooltip=_MOVE, show=False, priority=True),
-    Binding("down", "move(1)", "transition", tooltip=_MOVE, show=False, priority=True),
-    Binding("space", "film", "play", tooltip="play slowly, or stand", priority=True),
+    Binding("left", "step(-1)", "back", tooltip=_ONE),
+    Binding("right", "step(1)", "on", tooltip=_ONE),
+    Binding("up", "move(-1)", "transition", tooltip=_MOVE, show=False),
+    Binding("down", "move(1)", "transition", tooltip=_MOVE, show=False),
+    Binding("space", "film", "play", tooltip="play slowly, or stand"),
     Binding("l", "live", "live", tooltip=_END),
-    Binding("end", "live", "end", tooltip=_END, show=False, priority=True),
-    Binding("home", "begin", "begin", tooltip="the beginning", show=False, priority=True),
+    Binding("end", "live", "end", tooltip=_END, show=False),
+    Binding("home", "begin", "begin", tooltip="the beginning", show=False),
     Binding("plus", "tempo(2.0)", "faster", tooltip=_TEMPO, show=False, key_display="+"),
     Binding("minus", "tempo(0.5)", "slower", tooltip=_TEMPO, show=False, key_display="-"),
     Binding("v", "page", "page", tooltip="ladder, script, calls, evidence, where all have no room"),
     Binding("c", "connection(1)", "connection", tooltip=_WHICH, show=False),
     Binding("C", "connection(-1)", "connection", tooltip=_WHICH, show=False),
 )
+
+
+def in_order(*keys: Binding) -> list[BindingType]:
+    """Keys that act in the order in which they come.
+
+    Textual asks the focused pane first for all but priority ones, which so overtake the others:
+    of 2 and enter, pressed at once, enter came first, and another segment was delivered.
+    """
+    return [replace(key, priority=True) for key in keys]
 
 
 class LabScreen(TcpwatchApp[None], inherit_bindings=False):
@@ -103,7 +113,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
         ("✦", "the wire made this segment: no stack sent it"),
         ("ms", "milliseconds since the run began"),
     )
-    BINDINGS: ClassVar[list[BindingType]] = [*LAB_KEYS, *COMMON_KEYS]
+    BINDINGS: ClassVar[list[BindingType]] = in_order(*LAB_KEYS, *COMMON_KEYS)
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from tcpwatch.errors import TcpwatchError
 from tcpwatch.lab.failures import LabClosed
 from tcpwatch.lab.wire import Wire
 from tcpwatch.tui.app import COMMON_KEYS
-from tcpwatch.tui.lab import LAB_KEYS, LabScreen, Run
+from tcpwatch.tui.lab import LAB_KEYS, LabScreen, Run, in_order
 from tcpwatch.tui.pace import Mode, Pace
 from tcpwatch.tui.scene import End
 from tcpwatch.tui.timers import Timer
@@ -45,7 +45,7 @@ _SYN = "inject a SYN at the client; S: at the server"
 
 _AT_THE_GATE = frozenset({"deliver", "drop", "duplicate", "delay", "reorder", "choose", "run_on"})
 STEP_KEYS: tuple[Binding, ...] = (
-    Binding("enter,d", "deliver", "deliver", tooltip=_TOGETHER, key_display="⏎", priority=True),
+    Binding("enter,d", "deliver", "deliver", tooltip=_TOGETHER, key_display="⏎"),
     Binding("x", "drop", "drop", tooltip="drop the chosen segment"),
     Binding("u", "duplicate", "dup", tooltip="duplicate the chosen segment", show=False),
     Binding("w", "delay", "delay", tooltip="deliver it half a second later, by itself", show=False),
@@ -63,11 +63,11 @@ STEP_KEYS: tuple[Binding, ...] = (
 class StepScreen(LabScreen, inherit_bindings=False):
     """The lab's screen of a live run, with the wire in the person's hand."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS: ClassVar[list[BindingType]] = in_order(
         *STEP_KEYS,
         *(replace(key, show=key.show and key.key != "space") for key in LAB_KEYS),  # 80 columns
         *COMMON_KEYS,
-    ]
+    )
 
     def __init__(self, run: SteppedRun, **settings: object) -> None:
         super().__init__(run, **settings)  # type: ignore[arg-type] # LabScreen's own
