@@ -36,6 +36,10 @@ MAGICS = {
 }
 _HEADER_LEN = 24
 _SECOND = 1_000_000_000  # a part of a second that is none is taken for the end of that second
+_ZEROS = 16
+"""So many headers of zeros are none: no writer dates a run of empty frames 1970, and files that
+were made longer in advance, or cut by a crash, end so. libpcap and Wireshark take each for a frame.
+"""
 _LINK_BITS = 0x03FFFFFF  # above them: the length of the frame check sequence
 
 
@@ -70,7 +74,7 @@ class Pcap:
             start = octets.position
             buffer = octets.read(count)
             done = len(buffer) < count
-            frames, at, wrong = self._frames(buffer)
+            frames, at, wrong = self._frames(buffer, last=done)
             if frames is not None:
                 yield frames
             if wrong is not None:
@@ -100,8 +104,11 @@ class Pcap:
             at += header.record_len + min(lengths(buffer, at))
         return np.array(places, dtype=np.int64)
 
-    def _frames(self, buffer: bytes) -> tuple[Frames | None, int, str | None]:
-        """The whole frames, where the next record begins, and what is wrong with that one."""
+    def _frames(self, buffer: bytes, *, last: bool) -> tuple[Frames | None, int, str | None]:
+        """The whole frames, where the next record begins, and what is wrong with that one.
+
+        ``last``: nothing follows the buffer.
+        """
         header = self._header
         at = self._walk(buffer)
         heads = numbers(buffer, f"V{header.record_len}")[at].view(f"{header.order}u4")
@@ -112,7 +119,11 @@ class Pcap:
         whole = (captured <= LONGEST_FRAME) & (at + header.record_len + captured <= len(buffer))
         kept = len(at) if whole.all() else int(whole.argmin())
         following, wrong = 0, None
-        if kept < len(at):
+        blank, many = _blank((seconds | parts | one | other)[:kept], last=last)
+        if blank < kept:
+            kept, following = blank, int(at[blank])
+            wrong = "nothing but zeros where a record would begin" if many else None
+        elif kept < len(at):
             following, length = int(at[kept]), int(captured[kept])
             if length > LONGEST_FRAME:
                 wrong = f"a frame of {length} octets, more than any has"
@@ -133,6 +144,22 @@ class Pcap:
             np.zeros(kept, dtype=np.bool_),
         )
         return frames, following, wrong
+
+
+def _blank(headers: Int64s, *, last: bool) -> tuple[int, bool]:
+    """The first record from which on there are only zeros, and whether so many that none is one.
+
+    Few at the end of a buffer that is not the ``last`` may become many.
+    """
+    if headers.all():
+        return len(headers), False
+    edges = np.flatnonzero(np.diff((headers == 0) * 1, prepend=0, append=0))
+    begins, ends = edges[::2], edges[1::2]
+    many = np.flatnonzero(ends - begins >= _ZEROS)
+    if len(many):
+        return int(begins[many[0]]), True
+    held = not last and ends[-1] == len(headers)
+    return (int(begins[-1]) if held else len(headers)), False
 
 
 def _header(octets: Octets) -> _Header:

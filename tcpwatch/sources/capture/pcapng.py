@@ -33,6 +33,7 @@ _LEAST = {_SECTION: 28, _INTERFACE: 20, _OLD_PACKET: 32, _SIMPLE: 16, _STATISTIC
 _FRAMES = frozenset({_OLD_PACKET, _SIMPLE, _PACKET})
 _MOST_INTERFACES = 1 << 16
 _LONGEST_BLOCK = 16 << 20  # octets; libpcap's limit
+_MOST_OPTIONS = 1 << 20  # octets beside one frame: more are not told of it, however long a comment
 _IF_TSRESOL, _IF_TSOFFSET, _ISB_IFDROP, _ISB_OSDROP = 9, 14, 5, 7
 _EPB_FLAGS, _INBOUND = 2, 1
 _NS = 1_000_000_000
@@ -114,8 +115,7 @@ class Pcapng:
             if done:
                 octets.read(1)  # raises where the stream is not at its end, but broken
                 if rest:
-                    what = f"the file ends within a block, {len(rest)} octets of it are there"
-                    raise broken(octets, start + walk.at, what)
+                    raise broken(octets, start + walk.at, _cut(rest, self._section.order))
 
     # ------------------------------------------------------------------ blocks
 
@@ -300,6 +300,22 @@ class Pcapng:
             mine = interface == number
             t_ns[mine] = _nanoseconds(ticks[mine], self._section.interfaces[number])
         return t_ns
+
+
+def _cut(rest: bytes, order: str) -> str:
+    """Why the last block is not whole: the file was cut off there, or its length is none."""
+    if len(rest) < 8:
+        return f"the file ends within a block, {len(rest)} octets of it are there"
+    if rest[:4] == MAGIC:
+        order = _BYTE_ORDERS.get(rest[8:12], order)
+    kind, length = struct.unpack_from(order + "II", rest)
+    if not _LEAST.get(kind, 12) <= length <= _LONGEST_BLOCK or length % 4:
+        return f"a block of type {kind} that says it has {length} octets"
+    if kind == _PACKET and len(rest) >= 28:
+        (captured,) = struct.unpack_from(order + "I", rest, 20)
+        if not 0 <= length - 32 - captured <= _MOST_OPTIONS:
+            return f"a block of {length} octets around a frame of {captured}"
+    return f"the file ends within a block of {length} octets, {len(rest)} of them are there"
 
 
 def _nanoseconds(ticks: NDArray[np.uint64], interface: _Interface) -> Int64s:

@@ -13,6 +13,7 @@ from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.sources.capture import pcap as pcap_module
 from tcpwatch.sources.capture import pcapng as pcapng_module
 from tcpwatch.sources.capture.container import open_container
+from tcpwatch.sources.capture.frames import BLOCK
 from tcpwatch.sources.capture.walking import records
 from tests.sources.capture.reading import WasRead, frames_of, octets_of
 from tests.sources.capture.writing import (
@@ -251,7 +252,9 @@ BEFORE = section() + interface(resolution=9) + enhanced(b"before", 1)
             block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 9, 1, -1)),
             "a section of pcapng version 9.1",
         ),
-        (replaced(enhanced(b"abcd", 1), 4, 400), "the file ends within a block, "),
+        (replaced(enhanced(b"abcd", 1), 4, 400), "the file ends within a block of 400 octets"),
+        (replaced(enhanced(b"abcd", 1), 4, 8 << 20), "a block of 8388608 octets around a frame of"),
+        (bytes(40), "a block of type 0 that says it has 0 octets"),
         (block(1, b"1234"), "a block of type 1 that says it has 16 octets"),
     ],
 )
@@ -260,6 +263,32 @@ def test_a_block_that_is_wrong_ends_the_reading(wrong: bytes, words: str) -> Non
     assert found.frames == [Frame(1, b"before", 6)]
     assert words in str(found.broken)
     assert f"at octet {len(BEFORE)}" in str(found.broken)
+
+
+def test_a_length_that_none_has_is_told_though_the_file_ends_there() -> None:
+    found = frames_of(BEFORE + struct.pack("<II", 6, 0xFFFFFFF0))
+    assert found.frames == [Frame(1, b"before", 6)]
+    assert "a block of type 6 that says it has 4294967280 octets" in str(found.broken)
+    assert f"at octet {len(BEFORE)}" in str(found.broken)
+
+
+@pytest.mark.parametrize("unit", sorted(PCAP))
+def test_zeros_behind_the_last_record_are_none(unit: str) -> None:
+    whole = pcap([Frame(1, b"abc"), Frame(2000, b"")], unit=unit)
+    for zeros in (1 << 10, (9 << 20) + 5):
+        found = frames_of(whole + bytes(zeros))
+        assert [frame.octets for frame in found.frames] == [b"abc", b""]
+        assert f"nothing but zeros where a record would begin, at octet {len(whole)}" in str(
+            found.broken
+        )
+
+
+def test_a_few_empty_frames_of_1970_are_frames() -> None:
+    filled = [Frame(0, b"x" * 84)] * (BLOCK // 100 - 1)  # up to a block's end, and beyond it
+    frames = [*filled, *[Frame(0, b"")] * 15, Frame(0, b"after")]
+    found = frames_of(pcap(frames))
+    assert found.broken is None
+    assert [frame.octets for frame in found.frames] == [frame.octets for frame in frames]
 
 
 def test_a_frame_before_any_interface_ends_the_reading() -> None:
