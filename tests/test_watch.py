@@ -88,6 +88,21 @@ def test_once_is_a_table_of_what_is_there() -> None:
 
 
 @pytest.mark.needs("table")
+@pytest.mark.parametrize("sampler", ["sockdiag", "psutil"])
+def test_whoever_holds_a_socket_is_told_whichever_way_the_table_is_read(sampler: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port, shared = listener.getsockname()[1], listener.fileno()
+        command = (sys.executable, "-c", "import sys; sys.stdin.read()")
+        with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(shared,)) as other:
+            found = watch("--once", "--sampler", sampler, f"sport:{port}")
+            other.communicate()
+        (line,) = found.stdout.splitlines()[1:]
+        assert line.startswith("LISTEN")
+        assert str(os.getpid()) in line
+        assert str(other.pid) in line
+
+
+@pytest.mark.needs("table")
 def test_a_log_has_a_line_a_move_until_it_is_interrupted() -> None:
     with watching("--text") as process:
         with pair() as (client, server, port):

@@ -1,7 +1,8 @@
 """The socket table by psutil: for systems without sock_diag, and to check the other sampler by.
 
-Owns: psutil's rows in the shape of `sockdiag.Row`. psutil tells neither inode, queues nor timers:
-they are 0. Its figures are those of the current namespace, or of a given process's.
+Owns: psutil's rows in the shape of `sockdiag.Row`. psutil tells neither queues, users nor timers,
+and outside Linux no inodes: they are 0. Its figures are those of the current namespace, or of a
+given process's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tcpwatch.tcp.state import TcpState
 
 BLIND_SPOTS = (
     "states shorter than the interval between two polls",
-    "inodes, queues and timers",
+    "queues, users and timers",
     "TIME-WAIT outside Linux: it belongs to no process",
 )
 
@@ -48,7 +49,17 @@ def sample() -> Rows:
         found = psutil.net_connections(kind="tcp")
     except (psutil.Error, OSError, RuntimeError) as error:
         raise TcpwatchError(f"psutil cannot list the connections ({error})", _REMEDY) from error
-    return _rows((each.family, each.laddr, each.raddr, each.status) for each in found)
+    return _rows((each.family, each.laddr, each.raddr, each.status, 0) for each in found)
+
+
+class _Inodes(dict[str, list[tuple[int, int]]]):
+    """What psutil's parser asks for the owner of an inode: it answers with the inode itself."""
+
+    def __contains__(self, inode: object) -> bool:
+        return True
+
+    def __missing__(self, inode: str) -> list[tuple[int, int]]:
+        return [(int(inode), -1)]
 
 
 def sample_proc(pid: int | str) -> Rows:
@@ -63,10 +74,10 @@ def sample_proc(pid: int | str) -> Rows:
         raise TcpwatchError(f"this psutil has no parser to use ({error})", _REMEDY) from error
     try:
         return _rows(
-            (family, local, remote, status)
+            (family, local, remote, status, inode)
             for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6))
-            for _, _, _, local, remote, status, _ in parse(
-                f"/proc/{pid}/net/{name}", family, socket.SOCK_STREAM, {}
+            for _, _, _, local, remote, status, inode in parse(
+                f"/proc/{pid}/net/{name}", family, socket.SOCK_STREAM, _Inodes()
             )
         )
     except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -78,13 +89,15 @@ def sampler(pid: int | str = "self") -> Sampler:
     return partial(sample_proc, pid)
 
 
-def _rows(found: Iterable[tuple[int, Any, Any, str]]) -> Rows:
+def _rows(found: Iterable[tuple[int, Any, Any, str, int]]) -> Rows:
     return Rows(list(_convert(found)), atomic=False)
 
 
-def _convert(found: Iterable[tuple[int, Any, Any, str]]) -> Iterator[Row]:
-    for family, local, remote, status in found:
+def _convert(found: Iterable[tuple[int, Any, Any, str, int]]) -> Iterator[Row]:
+    for family, local, remote, status, inode in found:
         state = TcpState.parse(status)
+        # Listeners may share an address (SO_REUSEPORT); others end without their inode.
+        cookie = inode if inode and state is TcpState.LISTEN else None
         # psutil gives an empty tuple for port 0.
-        ident = row_id(tuple(local) or _ANY[family], tuple(remote) or _ANY[family], family)
-        yield Row(int(family), _LINUX_NUMBER[state], 0, 0, ident, 0, 0, 0, 0, 0)
+        ident = row_id(tuple(local) or _ANY[family], tuple(remote) or _ANY[family], family, cookie)
+        yield Row(int(family), _LINUX_NUMBER[state], 0, 0, ident, 0, 0, 0, 0, inode)

@@ -27,11 +27,12 @@ _TIMESPEC = struct.Struct("@ll")
 
 
 class Captured(NamedTuple):
-    """One segment, when it passed, and whether the watched end sent it."""
+    """One segment, when it passed, whether the watched end sent it, and its IP packet."""
 
     unix_ns: int
     sent: bool
     segment: Segment
+    octets: bytes
 
 
 class Sniffer:
@@ -87,7 +88,7 @@ class Sniffer:
             if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
                 seconds, rest_ns = _TIMESPEC.unpack_from(data)
                 unix_ns = seconds * 1_000_000_000 + rest_ns
-        return Captured(unix_ns, sent, packet.segment)
+        return Captured(unix_ns, sent, packet.segment, octets)
 
     def dropped(self) -> int:
         """How many the kernel had no room for, so far."""

@@ -162,7 +162,7 @@ def _is_own(binding: Binding) -> bool:
     return binding.key != "ctrl+q" and not binding.action.split(".")[-1].startswith(_TEXTUALS)
 
 
-_ENDINGS = {"svg": "picture", "jsonl": "recording", "pcapng": "capture"}
+_ENDINGS = {"svg": "picture", "txt": "text", "jsonl": "recording", "pcapng": "capture"}
 
 
 def _file_name(name: str) -> str:

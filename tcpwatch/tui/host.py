@@ -71,10 +71,16 @@ def _is_half_written(text: str) -> bool:
 class Capture(Protocol):
     """Segments of one connection, as they are captured."""
 
+    runs: bool
+
     def lines(self) -> Sequence[Sequence[Span]]:
         """What was captured until now, and what cannot be."""
 
-    def close(self) -> None: ...
+    def write(self, path: Path, sock: HostSocket, unix_ns: Callable[[int], int]) -> None:
+        """As a pcapng."""
+
+    def close(self) -> None:
+        """Captures no more; what was captured stays."""
 
 
 class HostScreen(TcpwatchApp[None]):
@@ -142,6 +148,7 @@ class HostScreen(TcpwatchApp[None]):
         self._seen_moves = -1
         self._seen_second = -1
         self._capture: Capture | None = None
+        self._paged: HostSocket | None = None  # whose page is shown
         self.rows_drawn = 0
 
     # ------------------------------------------------------------------ the parts
@@ -430,7 +437,12 @@ class HostScreen(TcpwatchApp[None]):
         def capture() -> None:
             self._toggle_capture(sock)
 
-        self.push_screen(SocketPage(show, capture), lambda _result: self._end_capture())
+        def left(_result: None) -> None:
+            self._end_capture()
+            self._capture = self._paged = None
+
+        self._paged = sock
+        self.push_screen(SocketPage(show, capture), left)
 
     def _show_page(self, page: SocketPage, sock: HostSocket) -> None:
         host = self._host
@@ -450,8 +462,9 @@ class HostScreen(TcpwatchApp[None]):
             page.query_one("#segments", Pane).show(self._capture.lines(), follow=True)
 
     def _toggle_capture(self, sock: HostSocket) -> None:
-        if self._capture is not None:
+        if self._capture is not None and self._capture.runs:
             self._end_capture()
+            self.say("captures no more; ctrl+s saves what there is, c begins anew")
             return
         if self._begin_capture is None or sock.is_listener:
             self.say("there is nothing to capture here", failed=True)
@@ -464,7 +477,6 @@ class HostScreen(TcpwatchApp[None]):
     def _end_capture(self) -> None:
         if self._capture is not None:
             self._capture.close()
-            self._capture = None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """On a connection's own page there is no table to filter or sort."""
@@ -482,8 +494,23 @@ class HostScreen(TcpwatchApp[None]):
             super().action_copy()
 
     def saveable(self) -> Sequence[tuple[str, Callable[[Path], object]]]:
-        """The table, all of what the filter selects."""
-        return [("txt", self._save_table)]
+        """All rows that the filter selects; of a connection's page its text and its segments."""
+        capture, sock = self._capture, self._paged
+        if sock is None:
+            return [("txt", self._save_table)]
+        if capture is None:
+            return [("txt", self._save_page)]
+        unix_ns = self._host.unix_ns
+        return [
+            ("txt", self._save_page),
+            ("pcapng", lambda path: capture.write(path, sock, unix_ns)),
+        ]
+
+    def _save_page(self, path: Path) -> None:
+        pages = [one for one in self.screen_stack if isinstance(one, SocketPage)]
+        panes = [pane for page in pages for pane in page.query(Pane) if pane.display]
+        text = "\n\n".join(pane.text.rstrip() for pane in panes)
+        path.write_text(f"{text}\n", encoding="utf-8")
 
     def _save_table(self, path: Path) -> None:
         rows = [self._host.facts(one) for one in self._sockets.values()]

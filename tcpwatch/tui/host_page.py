@@ -182,7 +182,12 @@ class SocketPage(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace,left", "app.pop_screen", "back", key_display="esc"),
-        Binding("c", "capture", "capture", tooltip="its segments, from now on (root)"),
+        Binding(
+            "c",
+            "capture",
+            "capture",
+            tooltip="its segments, from now on, or no longer (root); ctrl+s saves them as pcapng",
+        ),
     ]
 
     def __init__(self, refresh: Callable[[SocketPage], None], capture: Callable[[], None]) -> None:

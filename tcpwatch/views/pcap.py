@@ -8,7 +8,7 @@ seen a second time, at its receiver, Wireshark would take it for a retransmissio
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -28,7 +28,9 @@ _OPTION_AT_MOST = 65_532  # octets; the length has 16 bits and is padded to 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Packet:
+class Packet:
+    """One of a file: ``t_ns`` since 1970, ``interface`` a place among the names."""
+
     t_ns: int
     interface: int
     octets: bytes
@@ -43,22 +45,29 @@ def write_pcapng(judged: Judged, file: BinaryIO) -> None:
     A segment whose octets were not recorded is written as headers only.
     """
     verdict = f"{judged.record.scenario}: {judged.verdict.value.upper()}"
-    claim = _plain("; ".join([verdict, judged.record.claim, *judged.reasons]))
-    options = [(_COMMENT, claim.encode()), (_APPLICATION, b"tcpwatch")]
+    claim = "; ".join([verdict, judged.record.claim, *judged.reasons])
+    names = _interfaces(judged.timeline.connections)
+    start_ns = judged.record.lab.get("started_unix_ns")
+    base_ns = start_ns if isinstance(start_ns, int) else 0
+    packets = [p for c in judged.timeline.connections for p in _packets(c, names, base_ns)]
+    write_packets(file, claim, names, sorted(packets, key=lambda packet: packet.t_ns))
+
+
+def write_packets(
+    file: BinaryIO, said: str, names: Sequence[str], packets: Iterable[Packet]
+) -> None:
+    """Writes packets in that order; ``said`` is the file's comment, ``names`` its interfaces'."""
+    options = [(_COMMENT, _plain(said).encode()), (_APPLICATION, b"tcpwatch")]
     # Byte order magic, version 1.0, length of the section not given.
     file.write(_block(_SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1), options))
-    names = _interfaces(judged.timeline.connections)
     for name in names:
         described = [(_IF_NAME, _plain(name).encode()), (_IF_TSRESOL, _NANOSECONDS)]
         file.write(_block(_INTERFACE, struct.pack("<HHI", _LINKTYPE_RAW, 0, _SNAPLEN), described))
-    start_ns = judged.record.lab.get("started_unix_ns")
-    base_ns = start_ns if isinstance(start_ns, int) else 0
-    packets = [p for c in judged.timeline.connections for p in _packets(c, names)]
-    for packet in sorted(packets, key=lambda packet: packet.t_ns):
-        t_ns = max(base_ns + packet.t_ns, 0)
+    for packet in packets:
+        t_ns = max(packet.t_ns, 0)
         head = (packet.interface, t_ns >> 32, t_ns & 0xFFFFFFFF, len(packet.octets))
         body = struct.pack("<IIIII", *head, packet.original_len) + _padded(packet.octets)
-        file.write(_block(_PACKET, body, [(_COMMENT, packet.comment.encode())]))
+        file.write(_block(_PACKET, body, [(_COMMENT, _plain(packet.comment).encode())]))
 
 
 def _interfaces(connections: Sequence[Connection]) -> list[str]:
@@ -67,15 +76,15 @@ def _interfaces(connections: Sequence[Connection]) -> list[str]:
     return list(dict.fromkeys(roles)) or ["wire"]
 
 
-def _packets(connection: Connection, names: Sequence[str]) -> Iterator[_Packet]:
+def _packets(connection: Connection, names: Sequence[str], base_ns: int) -> Iterator[Packet]:
     for trace in connection.segments:
         # What no stack sent (a crafted segment, a copy) was first seen where it arrived.
         t_ns = trace.sent_ns if trace.sent_ns is not None else trace.delivered_ns
         if t_ns is None or trace.sender not in names:
             continue
         octets, original_len = _octets(trace, connection)
-        comment = _plain(_comment(trace, connection))
-        yield _Packet(t_ns, names.index(trace.sender), octets, original_len, comment)
+        comment = _comment(trace, connection)
+        yield Packet(base_ns + t_ns, names.index(trace.sender), octets, original_len, comment)
 
 
 def _comment(trace: SegmentTrace, connection: Connection) -> str:

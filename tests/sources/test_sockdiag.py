@@ -204,11 +204,12 @@ def test_psutil_and_sock_diag_agree() -> None:
         port = listener.getsockname()[1]
         for sampled in (psutil_table.sample(), psutil_table.sample_proc(os.getpid())):
             found = {
-                (*row.endpoints, row.state)
+                (*row.endpoints, row.state, row.inode)
                 for row in sampled.rows
                 if port in (row.endpoints[0].port, row.endpoints[1].port)
             }
-            assert found == {(*row.endpoints, row.state) for row in table(port).values()}
+            agreed = {(*row.endpoints, row.state, row.inode) for row in table(port).values()}
+            assert found == agreed
 
 
 @on_this_kernel

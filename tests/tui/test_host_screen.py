@@ -17,14 +17,21 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tcpwatch.errors import TcpwatchError
+from tcpwatch.lab.inject import craft
 from tcpwatch.machine.population import HostSocket
+from tcpwatch.model.events import SegmentSeen
+from tcpwatch.model.identity import SocketAddress
+from tcpwatch.replaying.files import read_file
+from tcpwatch.sources.sniffer import Captured
+from tcpwatch.tcp.header import TcpPacket, parse_ip
 from tcpwatch.tcp.state import TcpState as S
 from tcpwatch.tui.help import Help
 from tcpwatch.tui.host import HostScreen
+from tcpwatch.tui.host_capture import SegmentList
 from tcpwatch.tui.host_page import SocketPage
 from tcpwatch.tui.host_table import RowTable
 from tcpwatch.tui.pane import Pane
-from tests.tui.hostscene import Scene, busy_host, ends
+from tests.tui.hostscene import BEGAN_UNIX_NS, SECOND_NS, Scene, busy_host, ends
 
 if TYPE_CHECKING:
     from tests.tui.conftest import Play, TextOf
@@ -276,6 +283,72 @@ def test_a_capture_that_is_refused_is_told(scene: Scene, play: Play, text_of: Te
         assert "cannot capture [b]here[/b]; run as root" in told
 
     play(app, (120, 40), look)
+
+
+class Passing:
+    """A source that gives two segments at once: one sent, one received."""
+
+    def __init__(self, sock: HostSocket) -> None:
+        now_ns = BEGAN_UNIX_NS + 3600 * SECOND_NS
+        self._left = [
+            self._one(now_ns, sock.local, sock.remote, sent=True),
+            self._one(now_ns + 1, sock.remote, sock.local, sent=False),
+        ]
+        self.closed = 0
+
+    @staticmethod
+    def _one(unix_ns: int, src: SocketAddress, dst: SocketAddress, *, sent: bool) -> Captured:
+        octets = craft(src, dst, "A", 7, 9)
+        packet = parse_ip(octets)
+        assert isinstance(packet, TcpPacket)
+        return Captured(unix_ns, sent, packet.segment, octets)
+
+    def read(self) -> list[Captured]:
+        found, self._left = self._left, []
+        return found
+
+    def dropped(self) -> int:
+        return 3
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_captured_segments_are_saved_with_the_state_they_met(
+    scene: Scene, play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources: list[Passing] = []
+
+    def begin(sock: HostSocket) -> SegmentList:
+        sources.append(Passing(sock))
+        return SegmentList(sources[-1])
+
+    app = HostScreen(scene.host, filter_text="203.0.113.11", begin_capture=begin)
+
+    async def look(pilot: Pilot[Any]) -> None:
+        await drawn(pilot)
+        await pilot.press("enter", "c")
+        await drawn(pilot)
+        shown = app.screen.query_one("#segments", Pane).text
+        assert "2 since you asked; offload may have joined several in one; 3 were lost" in shown
+        await pilot.press("c")  # no more: what there is stays
+        assert sources[0].closed == 1
+        await pilot.press("ctrl+s")
+        await pilot.pause()
+        await pilot.press("escape")
+
+    play(app, (120, 40), look)
+    assert sources[0].closed == 1
+    (capture,) = tmp_path.glob("*.pcapng")
+    (recording,) = read_file(str(capture))
+    seen = [one.payload for one in recording.events if isinstance(one.payload, SegmentSeen)]
+    assert [str(one.src) for one in seen] == ["10.0.0.5:443", "203.0.113.11:50007"]
+    octets = capture.read_bytes()
+    assert b"sent by 10.0.0.5:443 in CLOSE-WAIT" in octets
+    assert b"received by 10.0.0.5:443 in CLOSE-WAIT" in octets
+    (page,) = tmp_path.glob("*.txt")
+    assert "CLOSE-WAIT" in page.read_text(encoding="utf-8")
 
 
 def test_pause_stands_still_while_the_watching_goes_on(scene: Scene, play: Play) -> None:
