@@ -20,14 +20,26 @@ _MS = 1_000_000
 
 
 def heading_line(
-    reel: Reel, scene: Scene, pace: Pace, width: int, number: int | None = None
+    reel: Reel,
+    scene: Scene,
+    pace: Pace,
+    width: int,
+    number: int | None = None,
+    place: tuple[int, int] = (1, 1),
 ) -> list[Span]:
-    """Name and claim at the left, time and verdict at the right."""
+    """Name and claim at the left, time and verdict at the right. ``place``: which run of how many.
+
+    ``number``: of that connection alone.
+    """
     right = [*_time(reel, scene, pace, number), *_verdict(reel, pace)]
     taken = sum(width_of(span.text) for span in right)
     name = visible(reel.record.scenario) or "tcpwatch"
     room = max(width - taken - 3, 8)
     left = [Span(f" {shortened(name, room)}", BOLD)]
+    if place[1] > 1:
+        which = f"  run {place[0]} of {place[1]}"
+        left = [Span(f" {shortened(name, max(room - len(which), 8))}", BOLD), Span(which, DIM)]
+        name += which
     claim = visible(title(reel.record.claim))
     left_room = room - width_of(name) - 2
     if claim and left_room > 12:

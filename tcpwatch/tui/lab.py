@@ -42,8 +42,16 @@ PAGES = ("ladder", "script", "calls", "detail")
 class Run(Protocol):
     """A run that is played, or one that was: where the screen's reels come from."""
 
-    script: Path | None
-    plays: bool
+    @property
+    def script(self) -> Path | None:
+        """The scenario's file, where there is one."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which of how many runs this is, from 1."""
+
+    def turn(self, by: int) -> None:
+        """To another of them: the next, or the one before."""
 
     def reel(self) -> Reel:
         """What was told until now."""
@@ -59,6 +67,7 @@ _ONE, _MOVE = "one event back, or on", "the transition before, or after"
 _END, _TEMPO = "the present moment; of a recording, the end", "the film twice as fast, or half"
 
 _WHICH = "one connection alone: the next, or the one before"
+_RUN = "the next run of the file, or the one before"
 
 LAB_KEYS: tuple[Binding, ...] = (
     Binding("left", "step(-1)", "back", tooltip=_ONE),
@@ -72,8 +81,12 @@ LAB_KEYS: tuple[Binding, ...] = (
     Binding("plus", "tempo(2.0)", "faster", tooltip=_TEMPO, show=False, key_display="+"),
     Binding("minus", "tempo(0.5)", "slower", tooltip=_TEMPO, show=False, key_display="-"),
     Binding("v", "page", "page", tooltip="ladder, script, calls, evidence, where all have no room"),
-    Binding("c", "connection(1)", "connection", tooltip=_WHICH, show=False),
+    Binding("c", "connection(1)", "connection", tooltip=_WHICH),
     Binding("C", "connection(-1)", "connection", tooltip=_WHICH, show=False),
+)
+RUN_KEYS: tuple[Binding, ...] = (
+    Binding("n", "run(1)", "run", tooltip=_RUN),
+    Binding("N", "run(-1)", "run", tooltip=_RUN, show=False),
 )
 
 
@@ -113,7 +126,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
         ("✦", "the wire made this segment: no stack sent it"),
         ("ms", "milliseconds since the run began"),
     )
-    BINDINGS: ClassVar[list[BindingType]] = in_order(*LAB_KEYS, *COMMON_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = in_order(*LAB_KEYS, *RUN_KEYS, *COMMON_KEYS)
 
     def __init__(
         self,
@@ -125,9 +138,7 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        name = visible(name)
-        self.NAME = name  # type: ignore[misc] # of this run
-        self.title = name
+        self._entitle(name)
         self._run = run
         self._clock = clock
         self._stop = stop or threading.Event()
@@ -135,11 +146,15 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
         self._number: int | None = None
         self._seen_s = clock()
         self._drawn: object = None
+        self._several = (False, False)  # connections, and runs
         self._ladder = LadderPage(80)
         self._source = read_script(run.script)
         self._troubled = ""
         self._leaving = False
         self.reel = Reel()
+
+    def _entitle(self, name: str) -> None:
+        self.NAME = self.title = visible(name)  # type: ignore[misc] # of this run
 
     def compose(self) -> ComposeResult:
         yield Pane(id="head")
@@ -247,6 +262,23 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
             self._number = numbers[(numbers.index(self._number) + by) % len(numbers)]
             self._draw()
 
+    def action_run(self, by: int) -> None:
+        """The next run of the file from its beginning, or the one before."""
+        self._run.turn(by)
+        self.reel, self._number, self._troubled = self._run.reel(), None, ""
+        self._entitle(self.reel.record.scenario or self.NAME)
+        self._source = read_script(self._run.script)
+        self._ladder = LadderPage(self._ladder.width)
+        self.query_one("#story").set_class(not self._source, "-unscripted")
+        self.go(Pace(Mode.STILL, -1, self._pace.tempo))
+        self.frame()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Textual's question whether a key does something now."""
+        if action in ("connection", "run"):
+            return self._several[action == "run"]
+        return super().check_action(action, parameters)
+
     def action_page(self) -> None:
         """The next of the pages below, where there is no room for all."""
         story = self.query_one("#story")
@@ -267,6 +299,10 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
         if drawn == self._drawn:
             return
         self._drawn = drawn
+        several = (len(self.reel.connections) > 1, self._run.place[1] > 1)
+        if several != self._several:
+            self._several = several
+            self.refresh_bindings()
         scene = scene_at(self.reel, moment, self._connection())
         self._draw_stage(scene, gate)
         self._draw_story(scene)
@@ -280,7 +316,10 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
 
     def _draw_stage(self, scene: Scene, gate: Gate | None) -> None:
         head = self._pane("head")
-        head.show([heading_line(self.reel, scene, self._pace, self.size.width, self._number)])
+        line = heading_line(
+            self.reel, scene, self._pace, self.size.width, self._number, self._run.place
+        )
+        head.show([line])
         for index, name in enumerate(("client", "server")):
             figure = self.query_one(f"#{name}", StateFigure)
             end = scene.ends[index]

@@ -69,7 +69,8 @@ class LiveRun(Recorder):
         )  # the tables come and go in another thread than they are read in
         self._chosen = 0
         self._note = ""
-        self.script: Path | None = scenario.path
+        self.script = scenario.path
+        self.place = (1, 1)
         self.plays = True
         self.error: TcpwatchError | None = None
         self._scenario, self._outputs, self._stop = scenario, outputs, stop
@@ -94,6 +95,9 @@ class LiveRun(Recorder):
         finally:
             self.plays = False
             self._forget_tables()
+
+    def turn(self, by: int) -> None:
+        """There is no other."""
 
     def staged(self, stage: Stage) -> None:
         """The lab is open, and nothing has happened in it."""
@@ -160,23 +164,34 @@ class LiveRun(Recorder):
 
 
 class Recorded:
-    """A recording, or a capture, that was read."""
+    """What was read: a recording's runs, of which one is shown, or a capture."""
 
-    def __init__(self, reel: Reel, runs: int = 1) -> None:
-        self._reel = reel
-        self._note = f"the first of {runs} runs in it" if runs > 1 else ""
-        self.plays = False
-        known = catalogue().get(reel.record.scenario)
-        self.script: Path | None = known.path if known else None
+    def __init__(self, *reels: Reel) -> None:
+        self._reels, self._at = reels, 0
+
+    @property
+    def script(self) -> Path | None:
+        """The scenario's file, if it is one of ours."""
+        known = catalogue().get(self.reel().record.scenario)
+        return known.path if known else None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which of how many runs is shown, from 1."""
+        return self._at + 1, len(self._reels)
+
+    def turn(self, by: int) -> None:
+        """Shows the next, or the one before; after the last the first."""
+        self._at = (self._at + by) % len(self._reels)
 
     def reel(self) -> Reel:
-        return self._reel
+        return self._reels[self._at]
 
     def gate(self) -> Gate | None:
         return None
 
     def trouble(self) -> str:
-        return self._reel.record.problem or self._note
+        return self.reel().record.problem or ""
 
 
 def run_on_screen(names: Sequence[str], settings: Settings, *, stepped: bool = False) -> int:
@@ -221,14 +236,14 @@ def replay_on_screen(names: Sequence[str], settings: Settings) -> int:
         recordings = list(read_file(names[0], keep_octets=True))
         if not recordings:
             raise TcpwatchError(f"{names[0]} has no run in it", "", ExitCode.USAGE)
-        shown = Recorder()
+        reels = []
         for index, recording in enumerate(recordings):
-            outputs.replay(index, recording, screen=None if index else shown)
-        reel = shown.reel()
-        name = escaped(reel.record.scenario or names[0])
-        screen = LabScreen(
-            Recorded(reel, len(recordings)), name=name, pace=Pace(Mode.STILL, -1), stop=stop
-        )
+            shown = Recorder()
+            outputs.replay(index, recording, screen=shown)
+            reels.append(shown.reel())
+        run = Recorded(*reels)
+        name = escaped(run.reel().record.scenario or names[0])
+        screen = LabScreen(run, name=name, pace=Pace(Mode.STILL, -1), stop=stop)
         with surely_ends(stop, bool):
             screen.run()
         outputs.close(many=len(recordings) > 1)

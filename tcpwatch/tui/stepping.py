@@ -60,12 +60,15 @@ STEP_KEYS: tuple[Binding, ...] = (
 )
 
 
+_NO_ROOM = ("space", "c")  # in the footer at 80 columns
+
+
 class StepScreen(LabScreen, inherit_bindings=False):
     """The lab's screen of a live run, with the wire in the person's hand."""
 
     BINDINGS: ClassVar[list[BindingType]] = in_order(
         *STEP_KEYS,
-        *(replace(key, show=key.show and key.key != "space") for key in LAB_KEYS),  # 80 columns
+        *(replace(key, show=key.show and key.key not in _NO_ROOM) for key in LAB_KEYS),
         *COMMON_KEYS,
     )
 

@@ -15,12 +15,14 @@ import pytest
 from textual.pilot import Pilot
 
 from tcpwatch.model.events import CallPhase, UserCall
+from tcpwatch.tcp.state import TcpState
 from tcpwatch.tui.help import Help
 from tcpwatch.tui.lab import LabScreen
 from tcpwatch.tui.pace import Mode, Pace
 from tcpwatch.tui.pane import Pane
 from tcpwatch.tui.reel import Reel
 from tcpwatch.tui.showing import Recorded
+from tcpwatch.tui.statemap import StateFigure
 from tcpwatch.tui.themes import COLOUR_BLIND, DARK, LIGHT
 
 if TYPE_CHECKING:
@@ -142,6 +144,32 @@ def test_pages_take_turns_where_there_is_no_room(reel: Reel, play: Play, text_of
             await pilot.press("v")
             await pilot.pause()
             assert words in text_of(app)
+
+    play(app, (80, 24), turn)
+
+
+def test_the_runs_of_a_file_take_turns(reel: Reel, play: Play, text_of: TextOf) -> None:
+    record = replace(reel.record, scenario="[b]another[/b]", problem="it broke")
+    other = replace(reel, record=record, happenings=reel.happenings[:20])
+    app = LabScreen(
+        Recorded(reel, other), name="simultaneous-close", pace=Pace(Mode.STILL, 104 * MS)
+    )
+
+    async def turn(pilot: Pilot[Any]) -> None:
+        await pilot.pause()
+        assert "simultaneous-close  run 1 of 2" in text_of(app).splitlines()[0]
+        assert "n run" in text_of(app).splitlines()[-1]
+        await pilot.press("n")
+        await pilot.pause()
+        assert text_of(app).startswith(" [b]another[/b]  run 2 of 2")
+        assert "it broke" in text_of(app)
+        assert app.pace == Pace(Mode.STILL, -1)
+        assert app.query_one("#client", StateFigure).marks.current == {TcpState.CLOSED}
+        await pilot.press("N")
+        await pilot.press("l")
+        await pilot.pause()
+        assert "simultaneous-close  run 1 of 2" in text_of(app).splitlines()[0]
+        assert app.query_one("#client", StateFigure).marks.current == {TcpState.TIME_WAIT}
 
     play(app, (80, 24), turn)
 
