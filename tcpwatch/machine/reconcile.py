@@ -421,6 +421,8 @@ class History:
     ) -> tuple[PathStep, ...]:
         """The steps; noted on each that the witness skipped is when it had last looked."""
         place = max(self.cursor(witness), 0)
+        if index <= place + 1:
+            return steps
         return tuple(
             replace(step, missed_since=(*step.missed_since, (witness, since_ns)))
             if place < position < index

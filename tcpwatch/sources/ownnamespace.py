@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from pathlib import Path
 
 from tcpwatch.model.events import Gap, KernelNoted, Payload, StateReported
 from tcpwatch.model.identity import SocketAddress, canonical_ip
@@ -123,6 +122,7 @@ def _namespace_of(pid: int) -> str | None:
 
 def _link(pid: str, kind: str) -> str | None:
     try:
-        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+        # Not by pathlib: it is asked for each process that connects.
+        return os.readlink(f"/proc/{pid}/ns/{kind}")  # noqa: PTH115
     except OSError:
         return None

@@ -12,6 +12,7 @@ import struct
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from tcpwatch.model.events import KernelNote, KernelNoted, StateReported
@@ -170,49 +171,71 @@ class Decoder:
         missing = [name for name in needed if name not in fields]
         if missing:
             raise ValueError(f"the event has no field {' or '.join(missing)}")
-        wanted = {name: fields[name] for name in _WANTED if name in fields}
-        self._names = sorted(wanted, key=lambda name: wanted[name].offset)
-        self._struct = _layout([wanted[name] for name in self._names])
+        present = [name for name in _WANTED if name in fields]
+        present.sort(key=lambda name: fields[name].offset)
+        self._struct = _layout([fields[name] for name in present])
         self._sockaddr = fields["saddr"].size >= 28
+        # What the format lacks stands behind what the record has, and all in the order wanted.
+        lacking = [name for name in _WANTED if name not in fields]
+        self._lacking = tuple(_WANTED[name] for name in lacking)
+        places = {name: place for place, name in enumerate([*present, *lacking])}
+        self._in_order = itemgetter(*(places[name] for name in _WANTED))
 
     def decode(self, record: memoryview) -> StateReported | KernelNoted | None:
         """The payload; None where the record is too short, no TCP, or names no known state."""
         if len(record) < self._struct.size:
             return None
-        values = dict(zip(self._names, self._struct.unpack_from(record), strict=True))
-        if values.get("protocol", socket.IPPROTO_TCP) != socket.IPPROTO_TCP:
+        values = self._in_order(self._struct.unpack_from(record) + self._lacking)
+        pid, skaddr, old, new, state, reason, protocol, *addresses = values
+        if protocol != socket.IPPROTO_TCP:
             return None
-        ends = self._addresses(values)
+        ends = self._addresses(*addresses)
         if ends is None:
             return None
-        skaddr = values.get("skaddr", 0)
         try:
             if self._note is not None:
-                state = TcpState.from_linux(values["state"]) if values.get("state") else None
-                reason = values.get("reason")
-                return KernelNoted(self._note, skaddr, *ends, state=state, reason=reason)
-            before = TcpState.from_linux(values["oldstate"])
-            after = TcpState.from_linux(values["newstate"])
+                known = TcpState.from_linux(state) if state else None
+                return KernelNoted(self._note, skaddr, *ends, state=known, reason=reason)
+            before, after = TcpState.from_linux(old), TcpState.from_linux(new)
         except ValueError:
             return None
-        return StateReported(skaddr, *ends, before, after, values.get("common_pid", 0))
+        return StateReported(skaddr, *ends, before, after, pid)
 
-    def _addresses(self, values: dict[str, Any]) -> tuple[SocketAddress, SocketAddress] | None:
+    def _addresses(
+        self,
+        family: int,
+        source_port: int,
+        destination_port: int,
+        source: bytes,
+        destination: bytes,
+        source_v6: bytes,
+        destination_v6: bytes,
+    ) -> tuple[SocketAddress, SocketAddress] | None:
         if self._sockaddr:
-            local, remote = _from_sockaddr(values["saddr"]), _from_sockaddr(values["daddr"])
+            local, remote = _from_sockaddr(source), _from_sockaddr(destination)
             return (local, remote) if local and remote else None
-        v6 = values.get("family", socket.AF_INET6) == socket.AF_INET6 and "saddr_v6" in values
-        suffix = "_v6" if v6 else ""
-        return (
-            _address(values["saddr" + suffix], values.get("sport", 0)),
-            _address(values["daddr" + suffix], values.get("dport", 0)),
-        )
+        if family == socket.AF_INET6 and source_v6:
+            source, destination = source_v6, destination_v6
+        return _address(source, source_port), _address(destination, destination_port)
 
 
-_WANTED = (
-    *("common_pid", "skaddr", "oldstate", "newstate", "state", "reason", "sport", "dport"),
-    *("family", "protocol", "saddr", "daddr", "saddr_v6", "daddr_v6"),
-)
+_WANTED: dict[str, Any] = {
+    "common_pid": 0,
+    "skaddr": 0,
+    "oldstate": None,
+    "newstate": None,
+    "state": None,
+    "reason": None,
+    "protocol": socket.IPPROTO_TCP,
+    "family": socket.AF_INET6,
+    "sport": 0,
+    "dport": 0,
+    "saddr": b"",
+    "daddr": b"",
+    "saddr_v6": b"",
+    "daddr_v6": b"",
+}
+"""The fields that are read, and what stands for one that the format lacks."""
 
 
 def _layout(fields: list[Field]) -> struct.Struct:

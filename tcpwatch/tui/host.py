@@ -54,7 +54,7 @@ _NOTE_CELLS = 10
 _ORDER_S = 0.5  # between two times that all rows are put in order
 _ROWS_S = 0.25  # between two times that the rows in sight are drawn anew, while they move
 _BUSY, _BUSY_S = 200, 0.75  # with more moves a second than these nobody reads along: so seldom
-_SHARE = 0.015  # of a core that the putting in order may take
+_SHARE = 0.01  # of a core that the putting in order may take
 _MOVES_SHOWN = 200
 
 

@@ -181,8 +181,9 @@ def _place(ip: str) -> tuple[int, int]:
     return parsed.version, int(parsed)
 
 
-def _state_key(sock: HostSocket) -> int:
-    return min(map(_ORDER.__getitem__, sock.states))
+@lru_cache(maxsize=1_024)
+def _state_key(states: frozenset[TcpState]) -> int:
+    return min(map(_ORDER.__getitem__, states))
 
 
 def sort_key(
@@ -209,7 +210,7 @@ def sort_key(
                 sock.number,
             )
         case _:
-            return lambda sock: (_state_key(sock), sock.number)
+            return lambda sock: (_state_key(sock.states), sock.number)
 
 
 DESCENDING = frozenset({"recvq", "sendq", "age"})

@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TextIO
@@ -124,14 +125,10 @@ class _Log:
         self._remark(head_line(self._watch.witnesses, self._watch.whole_every_s))
         for line in missing_lines(self._watch.witnesses):
             self._remark(line)
-        for move in first:
-            self._tell(move)
+        self._tell(first)
         while not self._is_over():
             self._watch.wait(self._pause_s())
-            for move in self._watch.step():
-                self._tell(move)
-            if self._log:
-                sys.stdout.flush()
+            self._tell(self._watch.step())
             if self._recorder is not None:
                 self._recorder.flush()
             for fault in self._watch.faults:
@@ -163,15 +160,23 @@ class _Log:
             return False
         return time.monotonic() - self._began_s >= settings.duration_s
 
-    def _tell(self, move: HostMove) -> None:
+    def _tell(self, moves: Iterable[HostMove]) -> None:
+        """All of them in one write: they may be a thousand a second."""
+        lines = [line for line in map(self._line, moves) if line]
+        if lines:
+            sys.stdout.write("".join(lines))
+            sys.stdout.flush()
+
+    def _line(self, move: HostMove) -> str:
+        """The move as a line of the log; empty where it is none."""
         if self._settings.count is not None and self._told >= self._settings.count:
-            return
+            return ""
         if not self._subject.fits_move(self._wanted, move):
-            return
+            return ""
         self._told += 1
         self._kinds[move.before, move.after] += 1
         if not self._log:
-            return
+            return ""
         facts = self._watch.facts(move.socket)
         self._watch.owners.want({facts.inode})
         told = MoveFacts(
@@ -185,7 +190,7 @@ class _Log:
         )
         settings = self._settings
         line = move_line(told, self._wording)
-        _say(printed(line, colour=settings.colour, ascii_only=settings.ascii_only))
+        return f"{printed(line, colour=settings.colour, ascii_only=settings.ascii_only)}\n"
 
     def _remark(self, text: str) -> None:
         """What is no part of the log: a pipe does not get it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tcpwatch.model.host import Holder, Holding, SocketFacts
 from tcpwatch.model.identity import SocketAddress
@@ -104,7 +105,12 @@ def belief(states: Belief, *, bold: bool = False) -> list[Span]:
 def clock(unix_ns: int) -> str:
     """``12:03:04.123``, the local time."""
     seconds, rest_ns = divmod(unix_ns, _SECOND_NS)
-    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest_ns // 1_000_000:03d}"
+    return f"{_to_the_second(seconds)}.{rest_ns // 1_000_000:03d}"
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(unix_s: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(unix_s))
 
 
 def printed(line: Iterable[Span], *, colour: bool, ascii_only: bool) -> str:
