@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from tcpwatch.model.events import SocketSampled
+from tcpwatch.sources.absences import Absences
 from tcpwatch.sources.sockdiag import Row, Rows, Sampler
 
 _LISTEN = 10  # include/net/tcp_states.h
@@ -38,23 +39,21 @@ class HostTable:
         self.left: list[bytes] = []
         """Who was in a moving state at one glance and not at the next: ask for it by name."""
         self._glanced: Collection[bytes] = ()
-        self._absent: dict[bytes, int] = {}
+        self._absences: Absences[bytes] = Absences()
 
     def look(self, since_ns: int) -> list[Sighting]:
-        """All that has changed since the look before, which began at ``since_ns``.
-
-        A dump that came in pieces may lack a socket that lives: then the second absence counts, or
-        a successor on the same addresses.
-        """
+        """All that has changed since the look before, which began at ``since_ns``."""
         sample = self._whole()
         self.problem = sample.problem
         before = self.rows
         rows = {row[4]: row for row in sample.rows}
-        gone = self._gone(before, rows, sample, since_ns)
+        gone = self._absences.gone(before, rows, sample, since_ns)
+        ended = [Sighting(one, _ended(before[one], at_ns)) for one, at_ns in gone]
         seen = self._changed(sample, since_ns)
         # The id of one that is doubtfully absent stays, so that its end is told later.
-        self.rows = rows | {one: before[one] for one in self._absent} if self._absent else rows
-        return [*gone, *seen]
+        waiting = {one: before[one] for one in self._absences.waiting}
+        self.rows = rows | waiting if waiting else rows
+        return [*ended, *seen]
 
     def glance(self, since_ns: int) -> list[Sighting]:
         """What of the moving states is new or has changed. Nothing is ever gone at a glance."""
@@ -85,28 +84,10 @@ class HostTable:
                 changed.append(Sighting(row[4], _sampled(row, since_ns)))
         return changed
 
-    def _gone(
-        self, before: dict[bytes, Row], now: dict[bytes, Row], sample: Rows, since_ns: int
-    ) -> list[Sighting]:
-        missing = before.keys() - now.keys()
-        if not missing:
-            self._absent = {}
-            return []
-        sure = sample.atomic and not sample.problem
-        successors = set() if sure else {one[:36] for one in now.keys() - before.keys()}
-        gone, absent = [], {}
-        for one in missing:
-            at_ns = self._absent.get(one, since_ns)
-            again = one in self._absent and not sample.problem
-            if sure or again or one[:36] in successors:
-                row = before[one]
-                local, remote = row.endpoints
-                ended = SocketSampled(local, remote, None, at_ns, inode=row.inode)
-                gone.append(Sighting(one, ended))
-            else:
-                absent[one] = at_ns
-        self._absent = absent
-        return gone
+
+def _ended(row: Row, since_ns: int) -> SocketSampled:
+    local, remote = row.endpoints
+    return SocketSampled(local, remote, None, since_ns, inode=row.inode)
 
 
 def _sampled(row: Row, since_ns: int) -> SocketSampled:

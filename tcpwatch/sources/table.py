@@ -16,6 +16,7 @@ from tcpwatch.errors import TcpwatchError
 from tcpwatch.model.events import TABLE, Gap, Payload, SocketSampled, Vantage
 from tcpwatch.model.identity import SocketAddress
 from tcpwatch.model.witness import Observation
+from tcpwatch.sources.absences import Absences
 from tcpwatch.sources.sockdiag import Row, Rows, Sampler
 
 Predicate = Callable[[SocketAddress, SocketAddress], bool]
@@ -125,8 +126,7 @@ class _Table:
         self._vantage = Vantage(TABLE, side)
         self._since_ns = now_ns
         self._seen: dict[_Key, Row] = {}
-        self._absent: dict[_Key, int] = {}
-        self._once: set[_Key] = set()  # seen in one sample only
+        self._absences: Absences[_Key] = Absences()
 
     def poll(self) -> list[Observation]:
         """Samples the table; what has changed, all of it stamped with the end of the sampling."""
@@ -136,7 +136,10 @@ class _Table:
         since_ns, self._since_ns = self._since_ns, began_ns
         now = self._admitted(sample)
         changes = [
-            *(self._sampled(row, None, at_ns) for row, at_ns in self._gone(sample, now, since_ns)),
+            *(
+                self._sampled(self._seen[key], None, at_ns)
+                for key, at_ns in self._absences.gone(self._seen, now, sample, since_ns)
+            ),
             *(
                 self._sampled(row, row, since_ns)
                 for key, row in now.items()
@@ -144,8 +147,7 @@ class _Table:
             ),
         ]
         gaps = [Gap(sample.problem, None, since_ns)] if sample.problem else []
-        absent = {key: self._seen[key] for key in self._absent}
-        self._once = (now.keys() - self._seen.keys()) | (self._once & self._absent.keys())
+        absent = {key: self._seen[key] for key in self._absences.waiting}
         self._seen = now | absent
         payloads: list[Payload] = [*gaps, *changes]
         return [Observation(t_ns, self._vantage, payload) for payload in payloads]
@@ -158,32 +160,6 @@ class _Table:
             for row in sample.rows
             if (key := (row[0], row[4])) in seen or networks(*row.endpoints)
         }
-
-    def _gone(self, sample: Rows, now: dict[_Key, Row], since_ns: int) -> list[tuple[Row, int]]:
-        """The sockets that have ended, with when they were last known to be there.
-
-        A sample that came in pieces may lack a socket that lives: then the second absence counts,
-        or a successor on the same addresses.
-        """
-        missing = self._seen.keys() - now.keys()
-        if not missing:
-            self._absent = {}
-            return []
-        doubtful = bool(sample.problem) or not sample.atomic
-        successors = {key[1][:36]: now[key] for key in now.keys() - self._seen.keys()}
-        gone, absent = [], {}
-        for key in missing:
-            successor = successors.get(key[1][:36])
-            if successor and key in self._once and _may_become(self._seen[key], successor):
-                continue
-            at_ns = self._absent.get(key, since_ns)
-            certain = not doubtful or (key in self._absent and not sample.problem)
-            if certain or successor:
-                gone.append((self._seen[key], at_ns))
-            else:
-                absent[key] = at_ns
-        self._absent = absent
-        return gone
 
     def _sampled(self, was: Row, row: Row | None, since_ns: int) -> SocketSampled:
         local, remote = was.endpoints
@@ -202,20 +178,6 @@ class _Table:
 
 
 _Key = tuple[int, bytes]
-
-
-_SYN_RECEIVED, _FIN_WAIT_2, _TIME_WAIT = 3, 5, 6  # as Linux counts them
-
-
-def _may_become(row: Row, successor: Row) -> bool:
-    """Whether what seems to be another socket is the same one, which was dumped only once before.
-
-    The kernel makes up a cookie when it first dumps a socket (sock_diag.c). If just then the
-    request becomes a socket, or the socket a minisocket, that one is given another.
-    """
-    request = row.linux_state == _SYN_RECEIVED and not row.inode
-    into_mini = successor.linux_state in (_FIN_WAIT_2, _TIME_WAIT)
-    return request or (into_mini and row.linux_state != _TIME_WAIT)
 
 
 def _differs(row: Row, before: Row | None) -> bool:
