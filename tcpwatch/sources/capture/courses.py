@@ -30,7 +30,8 @@ from tcpwatch.sources.capture.batch import Batch, Times
 from tcpwatch.sources.capture.columns import FIN, RST, SYN, Bools, Ends
 from tcpwatch.sources.capture.frames import Int64s
 from tcpwatch.sources.capture.shaping import Tuples, per_group
-from tcpwatch.sources.capture.thinning import THINNED, Retold
+from tcpwatch.sources.capture.stretches import THINNED
+from tcpwatch.sources.capture.thinning import Retold
 
 NUMBER, GENERATION, SEGMENTS, OCTETS, REPEATED, MISSING, ZERO = 0, 1, 2, 4, 6, 8, 10
 RECORD: Final = 12

@@ -36,7 +36,7 @@ from tcpwatch.sources.capture.courses import (
     Told,
 )
 from tcpwatch.sources.capture.frames import Int64s
-from tcpwatch.sources.capture.shaping import Tuples, per_group
+from tcpwatch.sources.capture.shaping import Tuples, per_group, ranges
 from tcpwatch.sources.capture.thinning import LONG, Retold, thinned
 
 _ODD: Final = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
@@ -170,8 +170,8 @@ class Gatherer:
                 del self._chunks[serial]
         begins = np.concatenate(([0], np.cumsum(counts + before)[:-1]))
         rows = np.empty(taken + len(order), np.int64)
-        rows[_ranges(begins, before)] = _ranges(rows_of, before)
-        rows[_ranges(begins + before, counts)] = taken + order
+        rows[ranges(begins, before)] = ranges(rows_of, before)
+        rows[ranges(begins + before, counts)] = taken + order
         joined = Segments.joined([*parts, segments]).at(rows)
         fresh = np.where(rows >= taken, rows - taken, -1)
         return Tuples(joined, begins), records, fresh
@@ -375,14 +375,6 @@ def _grouped(keys: UInt64s) -> tuple[Int64s, Int64s]:
     return order, np.concatenate(([0], np.flatnonzero(changes) + 1))
 
 
-def _ranges(begins: Int64s, counts: Int64s) -> Int64s:
-    """The numbers from each beginning on, so many of each, one behind the other."""
-    total = int(counts.sum())
-    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    found: Int64s = np.repeat(begins, counts) + within
-    return found
-
-
 class _Parts(NamedTuple):
     """Tuples that need not lie in order."""
 
@@ -394,7 +386,7 @@ class _Parts(NamedTuple):
 def _chosen(tuples: Tuples | _Parts, which: Int64s | Bools) -> Tuples:
     """Some of the tuples, by place or by mask."""
     starts, counts = tuples.starts[which], tuples.counts[which]
-    segments = tuples.segments.at(_ranges(starts, counts))
+    segments = tuples.segments.at(ranges(starts, counts))
     return Tuples(segments, np.concatenate(([0], np.cumsum(counts)[:-1])))
 
 

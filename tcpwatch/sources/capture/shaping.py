@@ -40,6 +40,14 @@ def per_group(values: Int64s, starts: Int64s) -> Int64s:
     return sums
 
 
+def ranges(begins: Int64s, counts: Int64s) -> Int64s:
+    """The numbers from each beginning on, so many of each, one behind the other."""
+    total = int(counts.sum())
+    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    found: Int64s = np.repeat(begins, counts) + within
+    return found
+
+
 @dataclass(eq=False)
 class Tuples:
     """The segments of some tuples, those of one beside each other in their order.
@@ -245,20 +253,30 @@ class Tuples:
     # ------------------------------------------------------------------ windows
 
     @cached_property
-    def windows(self) -> Int64s:
-        """Each segment's window in octets; at least that much, where the scale is not sure."""
-        windows = self.segments.window.astype(np.int64)
-        syns = np.flatnonzero(self.flags & SYN)
+    def scales(self) -> Int64s | None:
+        """What windows are shifted by, of the first's peer and of the first; 0 where not sure.
+
+        None: all of them are as they stand there.
+        """
+        syns = np.flatnonzero(self.segments.flags & SYN)
         if not (self.segments.shift[syns] > 0).any():
-            return windows
+            return None
         of, way, shift = self.of[syns], self.out[syns] * 1, self.segments.shift[syns]
         least, most = (np.full((2, len(self.starts)), number, np.int64) for number in (99, -1))
         np.minimum.at(least, (way, of), shift)
         np.maximum.at(most, (way, of), shift)
         offers = np.where(least == most, most, -1)
-        scale = np.where((offers >= 0).all(axis=0), offers, 0)
-        scaled = np.where(self.out, *(np.repeat(one, self.counts) for one in scale[::-1]))
-        scaled[syns] = 0
+        scales: Int64s = np.where((offers >= 0).all(axis=0), offers, 0)
+        return scales
+
+    @cached_property
+    def windows(self) -> Int64s:
+        """Each segment's window in octets; at least that much, where the scale is not sure."""
+        windows = self.segments.window.astype(np.int64)
+        if self.scales is None:
+            return windows
+        scaled = np.where(self.out, *(np.repeat(one, self.counts) for one in self.scales[::-1]))
+        scaled[np.flatnonzero(self.flags & SYN)] = 0
         return np.left_shift(windows, scaled, out=windows)
 
     @cached_property

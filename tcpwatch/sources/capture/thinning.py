@@ -12,12 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from tcpwatch.sources.capture.columns import ACK, CUT, FIN, HERE, RST, SYN, Bools, Segments
+from tcpwatch.sources.capture.columns import CUT, Bools, Segments
 from tcpwatch.sources.capture.frames import Int64s
 from tcpwatch.sources.capture.shaping import Tuples, per_group
-
-THINNED: Final = 0x1000
-"""In ``flags``: there were segments between this one and the one before it."""
+from tcpwatch.sources.capture.stretches import PAUSE_NS, THINNED, Brief, brief, neutral
 
 LONG: Final = 64
 """Segments; what has no more is kept wholly."""
@@ -25,8 +23,6 @@ LONG: Final = 64
 _HEAD, _AGAIN, _TAIL = 16, 8, 16  # of a run of segments that change nothing, so many are kept
 _LEAST: Final = 16
 _LARGEST: Final = 1 << 28  # octets: of so many a segment is kept, lest numbers lie too far apart
-_FAR: Final = 1 << 26
-_PAUSE_NS: Final = 60_000_000_000
 _NEAR_POWER: Final = 4096  # more than are ever kept
 
 
@@ -84,61 +80,34 @@ class Retold:
 
 def thinned(tuples: Tuples) -> Thinned | None:
     """Without what changes nothing; None where there is nothing of that kind."""
-    middle = _middle(tuples)
-    if not middle.any():
-        return None
-    places = np.flatnonzero(middle)
-    run_of = np.cumsum(np.diff(places, prepend=-2) != 1) - 1
-    begins = np.flatnonzero(np.diff(run_of, prepend=-1))
-    acked = _is_acked(tuples, places, begins, run_of)
-    kept = ~middle
-    kept[places] = _kept_of(tuples, places, begins, acked)
-    if kept.all():
-        return None
-    settled = np.zeros(len(kept), np.bool_)
-    settled[places] = acked
-    return _without(tuples, kept, middle, settled)
+    told = brief(tuples)
+    rest = tuples if told is None else told.tuples
+    middle = _middle(rest)
+    kept, settled = ~middle, np.zeros(len(middle), np.bool_)
+    if middle.any():
+        places = np.flatnonzero(middle)
+        run_of = np.cumsum(np.diff(places, prepend=-2) != 1) - 1
+        begins = np.flatnonzero(np.diff(run_of, prepend=-1))
+        settled[places] = acked = _is_acked(rest, places, begins, run_of)
+        kept[places] = _kept_of(rest, places, begins, acked)
+    if told is not None:
+        return _without(rest, kept, middle, settled, told)
+    return None if kept.all() else _without(rest, kept, middle, settled)
 
 
 def _middle(tuples: Tuples) -> Bools:
     """The inner parts of runs of segments that change nothing."""
-    segments, flags, count = tuples.segments, tuples.flags, len(tuples.segments)
-    plain = (flags & (SYN | FIN | RST | ACK | HERE)) == ACK
-    begun = np.repeat((flags[tuples.starts] & SYN) == 0, tuples.counts)
-    neutral = plain & (tuples.ahead <= 0) & (tuples.ack_ahead <= 0) & (tuples.within | begun)
-    neutral &= segments.ack != 0
-    # Nor are numbers that go back: they may be another connection's, whose SYN was not seen.
-    forth, back = (tuples.highest_ack(of_first=way) for way in (True, False))
-    neutral &= tuples.other == np.where(tuples.out, back, forth)
-    neutral &= (tuples.ahead == 0) | (tuples.ahead + tuples.length <= 0)
-    # What is no part of the opening, or far away, may be another connection's on the same tuple.
-    strange = ((flags & SYN) != 0) & ((tuples.own != 0) | (tuples.ahead < -1))
-    strange |= np.abs(tuples.ahead) > _FAR
-    neutral &= ~np.repeat(np.logical_or.reduceat(strange, tuples.starts), tuples.counts)
-    neutral &= tuples.until_first((flags & RST) != 0) & _is_steady(tuples)
+    unchanging, count = neutral(tuples), len(tuples.segments)
     place = np.arange(count)
     edge = np.empty(count, np.bool_)
-    edge[1:] = neutral[1:] != neutral[:-1]
+    edge[1:] = unchanging[1:] != unchanging[:-1]
     edge[tuples.starts] = True
     starts = np.flatnonzero(edge)
     counts = np.diff(starts, append=count)
     within = starts - tuples.starts[tuples.of[starts]]
     first = np.repeat(starts + np.maximum(_HEAD - within, _AGAIN), counts)
     last = np.repeat(starts + counts - _TAIL, counts)
-    found: Bools = neutral & (place >= first) & (place < last) & (last - first >= _LEAST)
-    return found
-
-
-def _is_steady(tuples: Tuples) -> Bools:
-    """Where nobody closes: no end has sent a FIN, or one has and got its acknowledgement."""
-    fins = (tuples.flags & FIN) != 0
-    if not fins.any():
-        return np.ones(len(fins), np.bool_)
-    closed = [~tuples.until_first(fins & (tuples.out == way)) for way in (True, False)]
-    steady = ~(closed[0] & closed[1])
-    for way, top, closing in zip((True, False), tuples.tops, closed, strict=True):
-        steady &= ~closing | (tuples.highest_ack(of_first=way) >= top)
-    found: Bools = steady
+    found: Bools = unchanging & (place >= first) & (place < last) & (last - first >= _LEAST)
     return found
 
 
@@ -180,7 +149,7 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
         grown = tuples.end[places[which]] // _LARGEST
         kept[which[:-1][grown[1:] != grown[:-1]]] = True
     kept |= segments.payload[places] > _LARGEST
-    pause = np.diff(segments.t_ns, prepend=segments.t_ns[:1]) >= _PAUSE_NS
+    pause = np.diff(segments.t_ns, prepend=segments.t_ns[:1]) >= PAUSE_NS
     kept |= pause[places] | np.append(pause[1:], False)[places]
     return kept
 
@@ -191,7 +160,9 @@ def _last(chosen: Bools, index: Int64s, begins: Int64s) -> Int64s:
     return last
 
 
-def _without(tuples: Tuples, kept: Bools, middle: Bools, settled: Bools) -> Thinned:
+def _without(
+    tuples: Tuples, kept: Bools, middle: Bools, settled: Bools, told: Brief | None = None
+) -> Thinned:
     segments, out, starts = tuples.segments, tuples.out, tuples.starts
     dropped = ~kept
     again = (tuples.ahead < 0) & (tuples.ahead + tuples.length <= 0) & (segments.payload > 0)
@@ -220,7 +191,7 @@ def _without(tuples: Tuples, kept: Bools, middle: Bools, settled: Bools) -> Thin
     less_ack = np.where((tuples.ack_ahead[kept] <= 0) & (far_ack > 0), far_ack, 0)
     longer = np.where((left.payload > 0) & (ahead == 0), back, 0)
     flags[settled[kept]] &= ~CUT & 0xFFFF  # what it lacks is told
-    told = Segments(
+    joined = Segments(
         left.t_ns,
         left.source,
         left.target,
@@ -234,17 +205,22 @@ def _without(tuples: Tuples, kept: Bools, middle: Bools, settled: Bools) -> Thin
     filled = np.bincount(tuples.of[behind] * 2 + ~out[behind], longer, 2 * len(starts))
     every, repeated = np.ones(len(lost), np.bool_), again[lost]
     return Thinned(
-        Tuples(told, less.starts),
-        by_way(every),
+        Tuples(joined, less.starts),
+        by_way(every) + (0 if told is None else told.segments),
         by_way(~repeated, payload[lost]) - filled.astype(np.int64).reshape(-1, 2),
         by_way(repeated),
         by_way(zero[lost]),
-        _retold(tuples, dropped, middle, again, zero),
+        _retold(tuples, dropped, middle, again, zero, told),
     )
 
 
 def _retold(
-    tuples: Tuples, dropped: Bools, middle: Bools, again: Bools, zero: Bools
+    tuples: Tuples,
+    dropped: Bools,
+    middle: Bools,
+    again: Bools,
+    zero: Bools,
+    before: Brief | None,
 ) -> dict[int, Int64s]:
     """What Zeek counts of the segments that are not kept: their kinds, in order, by tuple.
 
@@ -254,16 +230,21 @@ def _retold(
     some = dropped & (zero | again)
     gaps: list[Int64s] = []
     if (tuples.flags & CUT).any():
-        gaps = [tuples.gaps_acknowledged(of_first=way) for way in (True, False)]
-        some |= middle & ((gaps[0] | gaps[1]) != 0)
+        gaps = [tuples.gaps_acknowledged(of_first=way) * middle for way in (True, False)]
+        if before is not None:
+            gaps = [
+                gap + before.gaps * (out ^ way)
+                for gap, way in zip(gaps, (True, False), strict=True)
+            ]
+        some |= (gaps[0] | gaps[1]) != 0
     rows = np.flatnonzero(some)
     told = np.zeros((len(rows), 6), np.int64)
-    lost, forth, inner = dropped[rows], out[rows], middle[rows]
+    lost, forth = dropped[rows], out[rows]
     for place, way in ((0, forth), (3, ~forth)):
         told[:, place] = lost & zero[rows] & way
         told[:, place + 1] = lost & again[rows] & way
     for place, gap in zip((2, 5), gaps, strict=False):
-        told[:, place] = np.where(inner, gap[rows], 0)
+        told[:, place] = gap[rows]
     which, kind = np.nonzero(told)
     times = told[which, kind]
     kinds = np.repeat(kind, times)

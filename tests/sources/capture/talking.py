@@ -16,7 +16,10 @@ _WRAP = 1 << 32
 
 
 class Said(NamedTuple):
-    """A segment; ``out``: the client sent it. ``pause_ns`` is how long after the one before."""
+    """A segment; ``out``: the client sent it. ``pause_ns`` is how long after the one before.
+
+    ``cut``: the capture has not all of it.
+    """
 
     pause_ns: int
     out: bool
@@ -26,6 +29,7 @@ class Said(NamedTuple):
     window: int
     shift: int
     payload: int
+    cut: bool = False
 
 
 class _Talk:
@@ -178,3 +182,63 @@ def talks(seed: int, most: int = 12, *, mutate: bool = True) -> Iterator[list[Sa
         for _ in range(random.choice((1, 1, 1, 1, 2, 3))):
             said += talk(random, most)
         yield mutated(said, random) if mutate and random.random() < 0.6 else said
+
+
+def transfer(seed: int, *, mar: bool) -> list[Said]:
+    """A long one: one end sends, the other acknowledges, mostly. ``mar``: and not all goes well."""
+    random = Random(seed)  # noqa: S311 - the same for the same seed
+    windows = random.choice(((65_535,), (501, 502), (64_240, 29_200), (8000, 4000, 2000)))
+    it = _Talk(random, windows, random.choice((-1, 7, 7)))
+    _open(it)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        _stream(it, random.randrange(2), random.randrange(100, 500))
+        for _ in range(random.randrange(3)):
+            _exchange(it)
+    _close(it)
+    if not mar:
+        return it.said
+    cut = random.choice((1 << 30, 1 << 30, 0, 1000))
+    said = [one._replace(cut=one.payload > cut) for one in it.said]
+    for _ in range(random.choice((0, 0, 1, 1, 2, 5))):
+        said = _marred(said, random)
+    return mutated(said, random) if random.random() < 0.3 else said
+
+
+def _stream(it: _Talk, end: int, segments: int) -> None:
+    random = it.random
+    lengths = random.choice(((1448,), (1448, 1448, 1448, 700), (2, 1448), (65_000,)))
+    flight, lags = random.choice((1, 2, 2, 10, 60)), random.random() < 0.5
+    heard: list[int] = []  # what the receiver has, as the captures sees it some time after
+    for count in range(segments):
+        it.say(end, ACK, random.choice(lengths))
+        heard.append(it.next[end])
+        if count % flight == flight - 1 and (not lags or len(heard) > flight):
+            it.has[1 - end] = heard[-flight] if lags else heard[-1]
+            it.say(1 - end, ACK)
+    if random.random() < 0.9:
+        it.hear(1 - end)
+        it.say(1 - end, ACK)
+
+
+def _marred(said: list[Said], random: Random) -> list[Said]:
+    """The same with a loss that is mended, an acknowledgement too many, a pause, or a short one."""
+    if len(said) < 20:
+        return said
+    said = list(said)
+    at = random.randrange(10, len(said) - 5)
+    one = said[at]
+    match random.randrange(6):
+        case 0:  # lost before the capture, and sent again
+            del said[at]
+            said.insert(random.randrange(at, min(at + 40, len(said))), one)
+        case 1:  # lost behind it
+            said.insert(random.randrange(at, min(at + 40, len(said))), one)
+        case 2:
+            said[at:at] = [one._replace(pause_ns=10)] * random.choice((1, 3)) * (not one.payload)
+        case 3:
+            said[at] = one._replace(pause_ns=random.choice((7, 61, 400)) * 10**9)
+        case 4:
+            said[at] = one._replace(cut=not one.cut and one.payload > 0)
+        case _:
+            said[at] = one._replace(window=random.choice((0, 1, 3000)))
+    return said

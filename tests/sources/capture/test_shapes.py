@@ -14,14 +14,16 @@ from tcpwatch.machine.rows import Row, row_of
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.model.events import WIRE, Event, Point, SegmentSeen, Vantage
 from tcpwatch.model.identity import SocketAddress
-from tcpwatch.sources.capture.columns import LOCAL, Ends, Segments
+from tcpwatch.sources.capture import stretches, thinning
+from tcpwatch.sources.capture.columns import CUT, LOCAL, Ends, Segments
 from tcpwatch.sources.capture.gathering import Gatherer
 from tcpwatch.sources.capture.shaping import Tuples
+from tcpwatch.sources.capture.stretches import Brief
 from tcpwatch.sources.capture.thinning import thinned
 from tcpwatch.tcp.segment import WINDOW_SCALE, Flags, Option, Segment
 from tcpwatch.tcp.seq import SeqNumber
 from tests.sources.capture.exactly import FOR_EVER, plain
-from tests.sources.capture.talking import ACK, FIN, RST, SYN, Said, talks
+from tests.sources.capture.talking import ACK, FIN, RST, SYN, Said, talks, transfer
 
 Timed = tuple[int, int, Said]
 """When, which tuple's, and the segment."""
@@ -54,7 +56,7 @@ def exactly(timed: list[Timed]) -> list[Row]:
             (Option(WINDOW_SCALE, bytes([one.shift])),) if one.shift >= 0 else (),
             one.payload,
         )
-        seen = SegmentSeen(n, Point.MIDWAY, *ends_of(which, one), segment)
+        seen = SegmentSeen(n, Point.MIDWAY, *ends_of(which, one), segment, cut=one.cut)
         tracker.feed(Event(n, t_ns, Vantage(WIRE), seen))
     timeline = tracker.timeline(timed[-1][0])
     return [row_of(connection, timeline.findings) for connection in timeline.connections]
@@ -65,7 +67,8 @@ def columns_of(timed: list[Timed], ends: Ends) -> Segments:
     for t_ns, which, one in timed:
         source, target = (ends.of(end.ip, end.port) for end in ends_of(which, one))
         local = ends_of(which, one)[0].ip == ends_of(which, one)[1].ip
-        numbers = (one.seq, one.ack, one.flags | local * LOCAL, one.window, one.shift, one.payload)
+        flags = one.flags | local * LOCAL | one.cut * CUT
+        numbers = (one.seq, one.ack, flags, one.window, one.shift, one.payload)
         rows.append((t_ns, source, target, *numbers))
     kinds = (np.int64, np.uint64, np.uint64, np.uint32, np.uint32, np.uint16, np.uint16, np.int8)
     columns = zip(zip(*rows, strict=True), (*kinds, np.uint32), strict=True)
@@ -114,6 +117,30 @@ def test_long_ones_go_so_too_though_their_middle_is_not_kept(seed: int, at_once:
 def test_they_go_as_the_machine_says(seed: int, at_once: int, stagger_ns: int) -> None:
     timed = in_order(list(islice(talks(seed), 8)), stagger_ns)
     assert not timed or not differences(timed, at_once)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_transfer_goes_so_too_though_its_stretches_are_told_briefly(seed: int) -> None:
+    assert not differences(in_order([transfer(seed, mar=False)], 0), (150, 400, 10_000)[seed % 3])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_to_tell_stretches_briefly_changes_no_row(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = in_order([transfer(seed + 100 * nth, mar=True) for nth in range(2)], 100_000)
+    told = []
+
+    def brief(tuples: Tuples) -> Brief | None:
+        told.append(stretches.brief(tuples))
+        return told[-1]
+
+    monkeypatch.setattr(thinning, "brief", brief)
+    at_once = (200, 700, 10_000)[seed % 3]
+    briefly = plain(by_columns(timed, at_once))
+    assert any(told)
+    monkeypatch.setattr(thinning, "brief", lambda _: None)
+    assert briefly == plain(by_columns(timed, at_once))
 
 
 def download(segments: int, payload: int) -> list[Said]:
