@@ -357,7 +357,9 @@ class LabScreen(TcpwatchApp[None], inherit_bindings=False):
         stands = self._pace.mode is Mode.STILL
         lines, last = self._ladder.at(self.reel, scene.t_ns, future=stands)
         ended = self.reel.judged is not None and scene.t_ns >= self.reel.end_ns
-        ladder.show(lines, marked=None if ended or not stands else last, follow=True)
+        before_all = -1  # nothing stands out, and the first line is in sight
+        marked = before_all if last is None else last
+        ladder.show(lines, marked=None if ended or not stands else marked, follow=True)
         script = self._pane("script")
         source, at = script_lines(self._source, self.reel.line_at(scene.t_ns), script.size.width)
         script.show(source, marked=at)

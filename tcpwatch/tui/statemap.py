@@ -60,7 +60,7 @@ def figure_lines(
     margin = Span(" " * ((columns - shape.columns) // 2))
     drawn = [[margin, *line] for line in draw_map(shape, marks)]
     if told:
-        said = tell(marks, shape.columns)
+        said = tell(marks, columns)
         length = sum(len(span.text) for span in said)
         drawn += [[]] * min(room - shape.lines, 1)
         drawn.append([Span(" " * max((columns - length) // 2, 0)), *said])
