@@ -202,6 +202,32 @@ def test_whoever_reads_no_more_ends_it_quietly() -> None:
 
 
 @pytest.mark.needs("table")
+@pytest.mark.parametrize("way", ["its window is closed", "the server is killed"])
+def test_textual_serve_gets_the_screen_in_its_packets(way: str) -> None:
+    driver = {"TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver"}
+    with subprocess.Popen(
+        WATCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | driver
+    ) as one:
+        assert one.stdin is not None
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"__GANGLION__\n"
+        told = b""
+        while b"sockets" not in told:
+            told += os.read(one.stdout.fileno(), 1 << 16)
+        if way == "the server is killed":
+            one.stdout.close()
+            one.stdin.close()
+            one.wait(PATIENCE_S)
+            return
+        goes = json.dumps({"type": "quit"}).encode()
+        one.stdin.write(b"M" + len(goes).to_bytes(4, "big") + goes)
+        one.stdin.flush()
+        while os.read(one.stdout.fileno(), 1 << 16):
+            pass
+        assert one.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.needs("table")
 def test_on_a_terminal_it_is_a_screen_that_leaves_it_as_it_was() -> None:
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}

@@ -47,10 +47,15 @@ def _encodable(text: str) -> bool:
     return True
 
 
+def in_a_browser() -> bool:
+    """Whether `textual serve` has started us: a browser is the terminal."""
+    return bool(os.environ.get("TEXTUAL_DRIVER"))
+
+
 def must_be_a_terminal() -> None:
     """Raises TcpwatchError where a screen could not be shown."""
-    if os.environ.get("TEXTUAL_DRIVER"):
-        return  # `textual serve`: a browser is the terminal
+    if in_a_browser():
+        return
     # Textual reads the one and writes to the last; the first says whether anybody looks.
     if not all(map(on_a_terminal, (sys.stdout, sys.stdin, sys.stderr))):
         raise TcpwatchError(

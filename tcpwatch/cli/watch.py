@@ -9,7 +9,7 @@ import argparse
 import sys
 
 from tcpwatch.cli.arguments import Commands, positive, seconds
-from tcpwatch.cli.terminal import colourful, on_a_terminal, only_ascii, width
+from tcpwatch.cli.terminal import colourful, in_a_browser, on_a_terminal, only_ascii, width
 from tcpwatch.interruption import undisturbed
 
 _FILTERS = """\
@@ -26,7 +26,8 @@ def add_watch(commands: Commands) -> None:
         "watch",
         help="the TCP connections of this host, live",
         description="Shows all TCP sockets of this host (of this network namespace) as their\n"
-        "states move: on a terminal as a screen, else as a log, a line for each move.",
+        "states move: on a terminal as a screen, else as a log, a line for each move.\n"
+        "In a browser: textual serve 'tcpwatch watch' (pip install textual-dev).",
         epilog=f"{_FILTERS}\n\nexit status: 0 it ended by --once, --duration, --count or q;\n"
         "2 wrong usage; 3 nobody here can see; 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -73,7 +74,9 @@ def _watch(arguments: argparse.Namespace) -> int:
         colour=colourful(),
         ascii_only=only_ascii(),
     )
-    screen = on_terminal and not (arguments.text or arguments.once or arguments.quiet)
+    screen = (on_terminal or in_a_browser()) and not (
+        arguments.text or arguments.once or arguments.quiet
+    )
     if screen and arguments.count is None and arguments.jsonl != "-":
         with undisturbed():
             from tcpwatch.tui.host_showing import watch_on_screen

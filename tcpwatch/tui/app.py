@@ -5,6 +5,8 @@ Owns: the base of the applications. Must not know what any of them shows.
 
 from __future__ import annotations
 
+import select
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -55,6 +57,18 @@ class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DARK
+
+    def on_mount(self) -> None:
+        """Textual calls a subclass's own as well."""
+        if self.is_web:
+            self.set_interval(1.0, self._leave_with_the_server)
+
+    def _leave_with_the_server(self) -> None:
+        """Of `textual serve`, where it was killed, only the end of its pipe tells."""
+        pipe = select.poll()
+        pipe.register(sys.__stdin__ or 0, 0)
+        if pipe.poll(0):
+            self.exit()
 
     # ------------------------------------------------------------------ what one can do
 

@@ -57,7 +57,7 @@ class SegmentList:
         since = "since you asked" if self.runs else "until you stopped it"
         lost = f"; {self._lost} were lost: they came too fast" if self._lost else ""
         last = f"; the last {KEPT}" if self._count > KEPT else ""
-        head = f"{self._count} {since}{last}; offload may have joined several in one"
+        head = f"{self._count} segments {since}{last}; offload may have joined several in one"
         return [[Span(head, DIM), Span(lost, WARN)], *self._lines]
 
     def _take(self) -> None:

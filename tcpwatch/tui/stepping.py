@@ -79,8 +79,7 @@ class StepScreen(LabScreen, inherit_bindings=False):
         self._kernels_timers: dict[str, tuple[Timer, ...]] = {}
 
     def on_mount(self) -> None:
-        """Looks at the kernel's timers now and then, too."""
-        super().on_mount()
+        """Looks at the kernel's timers now and then; Textual calls `LabScreen.on_mount` itself."""
         self.set_interval(_LOOKS_EVERY_S, self._look)
 
     def _look(self) -> None:

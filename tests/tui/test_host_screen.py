@@ -331,7 +331,10 @@ def test_captured_segments_are_saved_with_the_state_they_met(
         await pilot.press("enter", "c")
         await drawn(pilot)
         shown = app.screen.query_one("#segments", Pane).text
-        assert "2 since you asked; offload may have joined several in one; 3 were lost" in shown
+        assert (
+            "2 segments since you asked; offload may have joined several in one; 3 were lost"
+            in shown
+        )
         await pilot.press("c")  # no more: what there is stays
         assert sources[0].closed == 1
         await pilot.press("ctrl+s")
