@@ -153,6 +153,17 @@ class Confined:
         """Until no process is left inside; whether that came about."""
         return self._until(lambda: not self.alive, timeout_s)
 
+    def running(self) -> list[tuple[int, str]]:
+        """The processes inside that have not ended, each with its command line."""
+        self._channel.send({"who": True})
+        while True:
+            message = self._next(_READY_S)
+            if message is None:
+                raise TcpwatchError("the command's keeper has ended before its time")
+            if "running" in message.body:
+                return [(pid, name) for pid, name in message.body["running"]]
+            self._take(message)
+
     def send_signal(self, number: int, key: str | None = None) -> None:
         """Sends it to a command, or to all of them."""
         with suppress(OSError):

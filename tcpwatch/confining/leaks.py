@@ -14,6 +14,7 @@ from tcpwatch.model.timeline import Answer, Expectation, Finding, RunRecord, Sev
 from tcpwatch.observing.leaks import Leak, leaks
 from tcpwatch.observing.observer import Held, Holder
 from tcpwatch.tcp.state import TcpState
+from tcpwatch.views.canvas import visible
 
 _REACTS_NS = 1_000_000_000
 """Who was told of the peer's FIN for so long and has not closed, was not about to."""
@@ -87,6 +88,13 @@ def leak_findings(found: Sequence[Leak]) -> Iterator[Finding]:
     """As the timeline has them."""
     for leak in found:
         yield Finding("leak", Severity.WARNING, str(leak), leak.held.connection)
+
+
+def left_running(processes: Sequence[tuple[int, str]], grace_s: float) -> Iterator[Finding]:
+    """What outlived the command without a connection is no leak; but whoever waited wonders."""
+    for pid, name in processes:
+        told = f"{visible(name)} ({pid}) still ran {grace_s:g} s after the command had ended"
+        yield Finding("left-running", Severity.INFO, told)
 
 
 def leak_answer(sure: Sequence[Leak], unsure: Sequence[Leak], *, traced: bool) -> Answer:

@@ -94,6 +94,15 @@ class Exits:
             code = os.waitstatus_to_exitcode(status)
             ended.append(Exit(pid, left.name, code, left.t_ns, left.sockets, left.rows))
 
+    def running(self) -> list[tuple[int, str]]:
+        """The processes that have not ended, each with its command line."""
+        found = []
+        for pid in sorted(self.alive - {_UNKNOWN}):
+            with contextlib.suppress(OSError):
+                if _process_of(pid) == pid:
+                    found.append((pid, _command(pid, pid)))
+        return found
+
     def _serve(self, pid: int, signum: int, event: int) -> None:
         deliver = 0
         if event in (_FORK, _VFORK, _CLONE):
@@ -125,7 +134,7 @@ class Exits:
         if sockets:
             sockets -= self._held_by_others(pid)
         rows = self._look(sockets) if sockets else []
-        self._leaving[pid] = _Leaving(_command(pid), time.monotonic_ns(), sockets, rows)
+        self._leaving[pid] = _Leaving(_command(pid, tid), time.monotonic_ns(), sockets, rows)
 
     def _held_by_others(self, pid: int) -> frozenset[int]:
         held: frozenset[int] = frozenset()
@@ -167,10 +176,13 @@ def _field(status: bytes, name: bytes) -> bytes:
     return status[begins : status.index(b"\n", begins)]
 
 
-def _command(pid: int) -> str:
-    """Its command line, or its name where it has none any more."""
+def _command(pid: int, tid: int) -> str:
+    """Its command line, or its name where it has none any more.
+
+    A thread of it that has yet to end still has that, where the first one is gone already.
+    """
     try:
-        octets = Path(f"/proc/{pid}/cmdline").read_bytes()
+        octets = Path(f"/proc/{tid}/cmdline").read_bytes()
         program, *words = octets.decode(errors="replace").split("\0")
         line = " ".join([program.rpartition("/")[2], *(word for word in words if word)])
         return line or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()

@@ -229,6 +229,8 @@ class Keeper:
                 if body["to"] in (key, None):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, body["signal"])
+        elif "who" in body:
+            self._channel.send({"running": self._exits.running()})
 
     def _reap(self) -> None:
         for ended in self._exits.reap():

@@ -59,6 +59,16 @@ def sleeps(pid: int) -> bool:
     return status in {psutil.STATUS_SLEEPING, psutil.STATUS_DISK_SLEEP}
 
 
+def own_number(pid: int) -> int:
+    """The number of that process in its own namespace; the same where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return pid
+    numbers = status.partition("\nNSpid:")[2].partition("\n")[0].split()
+    return int(numbers[-1]) if numbers else pid
+
+
 def sockets_of(pid: int) -> frozenset[int]:
     """The inodes of the sockets it has open: proc(5), ``/proc/PID/fd``.
 

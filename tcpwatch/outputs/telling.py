@@ -28,7 +28,14 @@ from tcpwatch.views.cases import Case
 from tcpwatch.views.paths import summary_lines
 from tcpwatch.views.runs import Run, Unplayed, run_line, table_lines
 from tcpwatch.views.sifted import demand_lines, top_lines
-from tcpwatch.views.summary import Lines, expectation_lines, head_lines, render, verdict_lines
+from tcpwatch.views.summary import (
+    Lines,
+    expectation_lines,
+    finding_lines,
+    head_lines,
+    render,
+    verdict_lines,
+)
 from tcpwatch.views.wording import Wording, escaped
 
 if TYPE_CHECKING:
@@ -216,6 +223,8 @@ class Outputs:
             parts.append(demand_lines(sifted.tallies, width, wording))
         answered = [answer.expectation for answer in judged.record.answers]
         parts.append(expectation_lines(answered, width, wording))
+        of_none = [one for one in judged.record.findings if one.connection is None]
+        parts.append(finding_lines(of_none, width, wording))
         parts.append(verdict_lines(judged, width, wording, brief=bool(sifted.tallies)))
         self._draw([line for part in parts if part for line in ([], *part)][1:])
 

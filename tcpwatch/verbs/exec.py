@@ -16,9 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from tcpwatch.confining.confined import Confined, NotRun, descriptor
-from tcpwatch.confining.leaks import find_leaks, leak_answer, leak_findings
+from tcpwatch.confining.leaks import find_leaks, leak_answer, leak_findings, left_running
 from tcpwatch.confining.wire import Fault, open_wire
 from tcpwatch.errors import ExitCode, TcpwatchError
+from tcpwatch.lab.proc import own_number
 from tcpwatch.machine.expecting import Demand, DemandError, parse_demand
 from tcpwatch.machine.row_fields import CAPTURE_FIELDS, RowSubject
 from tcpwatch.machine.rows import row_of
@@ -33,7 +34,7 @@ from tcpwatch.model.timeline import (
     RunRecord,
     Timeline,
 )
-from tcpwatch.observing.observer import Network, Observed, Observer, Window
+from tcpwatch.observing.observer import Held, Network, Observed, Observer, Window
 from tcpwatch.outputs.files import open_text
 from tcpwatch.outputs.opening import open_outputs
 from tcpwatch.outputs.settings import Settings
@@ -126,11 +127,11 @@ def execute(request: Request, settings: Settings) -> int:
             request.network, sysctls=request.sysctls, addresses=addresses, wire=request.wire
         ) as confined:
             try:
-                code, observed = _observe(confined, request, addresses)
+                code, observed, left = _observe(confined, request, addresses)
             except NotRun as error:
                 sys.stderr.write(f"tcpwatch: {escaped(str(error))}\n")
                 return error.status
-        outputs.observed(0, _judge(observed, demands, request, confined))
+        outputs.observed(0, _judge(observed, demands, request, confined, left))
         outputs.close(many=False)
     if code < 0:
         return 128 - code  # as shells tell of a signal
@@ -139,8 +140,11 @@ def execute(request: Request, settings: Settings) -> int:
 
 def _observe(
     confined: Confined, request: Request, addresses: Sequence[tuple[str, str]]
-) -> tuple[int, Observed]:
-    """Runs the command to its end, and what it leaves to theirs; what was seen until then."""
+) -> tuple[int, Observed, Sequence[tuple[int, str]]]:
+    """Runs the command to its end, and what it leaves to theirs.
+
+    Its code, what was seen until then, and the processes that did not end.
+    """
     with ExitStack() as stack:
         network = _network(confined, request, addresses)
         observer = stack.enter_context(Observer(network, without=request.without))
@@ -155,7 +159,15 @@ def _observe(
         alone = confined.wait_alone(request.grace_s)
         _come_to_rest(observer, window, request.grace_s, alone=alone)
         observed = window.close(request.name, request.claim, _lab(confined, request, code))
-    return code, observed
+        held = tuple(_as_it_knows(one) for one in observed.held)
+        left = [] if alone else confined.running()
+    return code, replace(observed, held=held), left
+
+
+def _as_it_knows(held: Held) -> Held:
+    """Its holders by the numbers that they have themselves."""
+    holders = [replace(one, pid=own_number(one.pid)) for one in held.holders]
+    return replace(held, holders=tuple(holders))
 
 
 def _run_one(confined: Confined, request: Request, _observer: Observer, _addresses: object) -> int:
@@ -355,11 +367,12 @@ def _judge(
     demands: Sequence[Demand],
     request: Request,
     confined: Confined,
+    left: Sequence[tuple[int, str]],
 ) -> Judged:
     """What is found stands in the record too: nobody can find it in the events again."""
     record, timeline = observed.recording.record, observed.timeline
     sure, unsure = find_leaks(observed.held, confined.exits, timeline, record)
-    found = tuple(leak_findings(sure))
+    found = (*leak_findings(sure), *left_running(left, request.grace_s))
     timeline = replace(timeline, findings=(*timeline.findings, *found))
     answers = [*_answers(demands, record, timeline)]
     if request.no_leaks:

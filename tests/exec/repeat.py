@@ -20,16 +20,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SET = (
-    *(HERE / "test_programs.py", HERE / "test_exec.py", HERE.parent / "test_api.py"),
-    *("-k", "test_programs or leak or close_wait or demand or examples"),
-)
+SET = (HERE / "test_programs.py", HERE / "test_exec.py", HERE.parent / "test_api.py")
+ONLY = "test_programs or leak or close_wait or demand or examples"
 
 
 def main() -> int:
     """The exit status: 1 where anything was not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("times", type=int, nargs="?", default=200)
+    parser.add_argument("--only", default=ONLY, metavar="EXPRESSION", help="as of pytest -k")
     parser.add_argument("--side-by-side", type=int, default=2 * (os.cpu_count() or 1), metavar="N")
     parser.add_argument("--load", type=int, default=os.cpu_count(), metavar="PROCESSES")
     parser.add_argument("--begin-for", type=float, default=float("inf"), metavar="SECONDS")
@@ -37,7 +36,7 @@ def main() -> int:
     began_s, wrong, passed, number = time.monotonic(), Counter[str](), 0, 0
     with loaded(arguments.load), ThreadPoolExecutor(arguments.side_by_side) as pool:
         until_s = began_s + arguments.begin_for
-        running = [pool.submit(once, until_s) for _ in range(arguments.times)]
+        running = [pool.submit(once, arguments.only, until_s) for _ in range(arguments.times)]
         try:
             for done in as_completed(running):
                 text = done.result()
@@ -64,11 +63,12 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-def once(until_s: float) -> str | None:
+def once(only: str, until_s: float) -> str | None:
     """The whole set, once; all that pytest says of it. None: it is too late to begin."""
     if time.monotonic() > until_s:
         return None
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, SET)]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", only]
+    argv += map(str, SET)
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
 

@@ -279,6 +279,12 @@ def test_close_wait_that_may_have_been_about_to_be_closed_is_inconclusive() -> N
     assert done.leaks == []
 
 
+def test_what_is_left_running_without_a_connection_is_told_and_no_leak() -> None:
+    done = execute("--no-leaks", "--grace", "0.1", "--", "sh", "-c", "setsid sleep 60 & exit 0")
+    assert done.status == 0, done.report
+    assert "info: left-running: sleep 60 (" in done.report
+
+
 def test_leaks_are_told_and_not_judged_unless_that_is_asked_for() -> None:
     done = execute(*program("leaving.py", "close-wait"))
     assert done.status == 0, done.report
