@@ -135,6 +135,24 @@ def test_a_file_that_cannot_be_read_keeps_no_other_from_being_shown(folder: Path
     assert told == [" nothing is neither a capture nor a recording", " cannot read nowhere"]
 
 
+def test_a_file_that_is_named_twice_is_read_once(folder: Path) -> None:
+    (folder / "link").symlink_to("plain")
+    once = tcpwatch("replay", "plain", cwd=folder)
+    status, out, err = tcpwatch("replay", "plain", "./plain", "link", cwd=folder)
+    assert (status, out) == (0, once[1])
+    assert err == "".join(
+        f"tcpwatch: {name}: named more than once, and read once\n" for name in ("./plain", "link")
+    )
+
+
+def test_a_link_type_that_is_not_read_is_named_with_what_is(folder: Path) -> None:
+    (folder / "usb").write_bytes(pcap([Frame(0, bytes(40))], link=220))
+    status, out, _ = tcpwatch("replay", "usb", cwd=folder)
+    told = " ".join(out.split())
+    assert status == 3
+    assert "NOT READ: 1 link type 220 (USB); what is read: Ethernet, Linux cooked" in told
+
+
 @pytest.mark.parametrize("content", [b"\x7fELF\x02\x01\x01" + bytes(80), b"\xff\xfe\xfd" * 40])
 def test_what_is_neither_capture_nor_recording_is_told(content: bytes, folder: Path) -> None:
     (folder / "it").write_bytes(content)
@@ -199,3 +217,36 @@ def test_standard_input_that_is_closed_is_told(folder: Path) -> None:
     done = subprocess.run(argv, cwd=folder, capture_output=True, timeout=100, check=False)
     told = b"tcpwatch: standard input is closed; name a file\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", told)
+
+
+def test_a_pipe_that_has_a_name_is_read_once_and_as_often_as_needed(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    argv = ["sh", "-c", 'cat packed > pipe & exec "$0" -P -m tcpwatch replay pipe', sys.executable]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert f"active  {ACTIVE}\n" in done.stdout.decode()
+    assert done.stdout.startswith(b"pipe\n")
+
+
+def test_a_stream_that_cannot_be_a_capture_is_not_waited_for(folder: Path) -> None:
+    """Nor is it kept: it may have no end."""
+    status, out, err = tcpwatch("replay", "/dev/zero", cwd=folder)
+    assert (status, out) == (2, "")
+    assert "/dev/zero is neither a capture nor a recording: it begins with 00 00 00 00" in err
+
+
+def test_who_stops_reading_hears_no_more_and_no_room_is_told(folder: Path) -> None:
+    argv = [sys.executable, "-P", "-m", "tcpwatch", "replay", "plain"]
+    with subprocess.Popen(
+        argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        reading.stdout.close()  # as head does
+        assert (reading.stderr.read(), reading.wait(100)) == (b"", 130)
+    status, _, err = tcpwatch("replay", "plain", "--csv", "/dev/full", cwd=folder)
+    assert status == 2
+    assert err == (
+        "tcpwatch: cannot write the output: No space left on device; "
+        "make room, or name another file\n"
+    )

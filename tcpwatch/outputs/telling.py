@@ -85,6 +85,7 @@ class Outputs:
         self._json, self._jsonl, self._pcap = json, jsonl, pcap
         self._planned: list[_Planned] = []
         self._errors: list[TcpwatchError] = []
+        self._remarks: list[str] = []
         self._progress = Progress(settings)
         self._shown = False
         self._folded = False
@@ -259,6 +260,10 @@ class Outputs:
         """A file that is to be replayed could not be read, or not to its end."""
         self._errors.append(error)
 
+    def remark(self, text: str) -> None:
+        """What is worth a line on standard error, and changes nothing."""
+        self._remarks.append(text)
+
     def _sinks(self, held: io.StringIO, *, counted: bool = False) -> list[Sink]:
         """Where a run goes: its recording, and its ladder, which is held back where folded.
 
@@ -311,7 +316,8 @@ class Outputs:
         if kept and not self._settings.silent:
             self._say("".join(f"kept {escaped(name)}\n" for name in kept))
         self._compare()
-        told = dict.fromkeys(str(error) for error in self._errors)
+        remarks = () if self._settings.quiet else self._remarks
+        told = dict.fromkeys([*map(str, self._errors), *remarks])
         if self.interrupted and not self._settings.quiet:
             told["interrupted"] = None
         for message in told:

@@ -10,12 +10,14 @@ import heapq
 import ipaddress
 import os
 import select
+import stat
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tcpwatch.errors import ExitCode, TcpwatchError
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 _STDIN_CALLED: Final = "standard input"
 _PIECE: Final = 1 << 20
+_TOLD_BY: Final = 4  # octets
+_READ: Final = "Ethernet, Linux cooked, raw IP, loopback, PPP, IEEE 802.11: capture there"
 _RECORDING_BEGINS: Final = (b"{", b" ", b"\t", b"\r", b"\n")  # blank lines mean nothing
 _PASSED_OVER_AT_MOST: Final = 16
 """Four-tuples that a frame's octets are searched for; with more, to read it is no slower."""
@@ -56,41 +60,84 @@ class Source:
 
 @contextmanager
 def sources(names: Sequence[str], stop: Callable[[], bool]) -> Iterator[list[Source]]:
-    """The files named; standard input, for ``-``, as far as it comes until ``stop``.
+    """The files named, each once; standard input, for ``-``, as far as it comes until ``stop``.
 
-    Raises TcpwatchError where it is named twice.
+    Raises TcpwatchError where that is named twice.
     """
     if names.count(STDIN) > 1:
         raise TcpwatchError("standard input can be read only once", "name - once", ExitCode.USAGE)
     with ExitStack() as stack:
         found = []
-        for name in names:
-            if name == STDIN:
-                kept = stack.enter_context(tempfile.NamedTemporaryFile(prefix="tcpwatch-"))
-                _fill(kept.fileno(), stop)
-                found.append(Source(_STDIN_CALLED, kept.name))
-            else:
+        for name in told_apart(names)[0]:
+            given = _stream(name)
+            if given is None:
                 found.append(Source(name, name))
+                continue
+            kept = stack.enter_context(tempfile.NamedTemporaryFile(prefix="tcpwatch-"))
+            try:
+                _fill(kept.fileno(), given, stop)
+            finally:
+                if name != STDIN:
+                    os.close(given)
+            found.append(Source(_STDIN_CALLED if name == STDIN else name, kept.name))
         yield found
 
 
-def _fill(kept: int, stop: Callable[[], bool]) -> None:
-    """Copies standard input. It is waited for in turns, so that a wish to stop is heeded."""
-    if sys.stdin is None:
-        raise TcpwatchError("standard input is closed", "name a file", ExitCode.USAGE)
-    given = sys.stdin.fileno()
+def _stream(name: str) -> int | None:
+    """A descriptor of what can be read only once: standard input, a pipe, a device."""
+    if name == STDIN:
+        if sys.stdin is None:
+            raise TcpwatchError("standard input is closed", "name a file", ExitCode.USAGE)
+        return sys.stdin.fileno()
+    try:
+        mode = Path(name).stat().st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            return os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # nobody may be there to write yet
+    except (OSError, ValueError):  # that is told where it is read
+        pass
+    return None
+
+
+def told_apart(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those that name a file first, and those that name one which another did before."""
+    found: set[object] = set()
+    first, again = list[str](), list[str]()
+    for name in names:
+        file: object = name
+        with suppress(OSError, ValueError):  # that is told where it is opened
+            status = Path(name).stat() if name != STDIN else None
+            file = name if status is None else (status.st_dev, status.st_ino)
+        (again if file in found else first).append(name)
+        found.add(file)
+    return first, again
+
+
+def _fill(kept: int, given: int, stop: Callable[[], bool]) -> None:
+    """Copies a stream, as far as it may be what we read.
+
+    It is waited for in turns, so that a wish to stop is heeded.
+    """
+    from tcpwatch.sources.capture.container import may_begin
+
+    begins = b""
     while not stop():
         if not select.select([given], [], [], 0.2)[0]:
             continue
         piece = os.read(given, _PIECE)
         if not piece:
             return
+        if len(begins) < _TOLD_BY:
+            begins += piece[:_TOLD_BY]
+            none = begins[:1] not in _RECORDING_BEGINS and not may_begin(begins)
+            if len(begins) >= _TOLD_BY and none:
+                os.write(kept, begins)
+                return
         try:
             while piece:
                 piece = piece[os.write(kept, piece) :]
         except OSError as error:
             raise TcpwatchError(
-                f"cannot keep standard input in {tempfile.gettempdir()}: {error.strerror}",
+                f"cannot keep what is read in {tempfile.gettempdir()}: {error.strerror}",
                 "make room there, name another folder by TMPDIR, or name a file",
             ) from error
 
@@ -328,6 +375,8 @@ def _doubts(tally: Tally) -> Iterator[str]:
     """What may be missing from the picture."""
     if tally.unread:
         yield f"NOT READ: {_listed(tally.unread)}"
+    if any(reason.startswith("link type ") for reason in tally.unread):
+        yield f"what is read: {_READ}"
     if tally.malformed:
         yield f"malformed: {_listed(tally.malformed)}"
     if tally.incomplete:

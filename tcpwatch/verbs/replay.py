@@ -13,7 +13,7 @@ from tcpwatch.interruption import signals
 from tcpwatch.outputs.opening import open_outputs
 from tcpwatch.outputs.settings import Settings
 from tcpwatch.outputs.telling import Outputs
-from tcpwatch.replaying.files import Source, is_capture, recordings_in, sources
+from tcpwatch.replaying.files import Source, is_capture, recordings_in, sources, told_apart
 from tcpwatch.verbs.captures import replay_captures
 
 
@@ -36,6 +36,8 @@ def replay_recordings(names: Sequence[str], settings: Settings) -> int:
                 runs += _replay_runs(source, outputs, runs)
             elif source is captures[0]:
                 runs += replay_captures(captures, outputs, settings, runs)
+        for name in told_apart(names)[1]:
+            outputs.remark(f"{name}: named more than once, and read once")
         outputs.interrupted |= stop.is_set()
         outputs.close(many=runs > 1)
         return outputs.status

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from tcpwatch.errors import ExitCode, TcpwatchError
 from tcpwatch.sources.capture import pcap, pcapng
-from tcpwatch.sources.capture.octets import Octets
+from tcpwatch.sources.capture.octets import Octets, packing
 
 
 def is_capture(octets: Octets) -> bool:
     """Whether it begins as a capture does. Nothing is read of it."""
     magic = octets.peek(4)
     return magic in pcap.MAGICS or magic == pcapng.MAGIC
+
+
+def may_begin(octets: bytes) -> bool:
+    """Whether a capture begins so, packed or not: four octets tell."""
+    magic = octets[:4]
+    return magic in pcap.MAGICS or magic == pcapng.MAGIC or packing(magic) != ""
 
 
 def open_container(octets: Octets) -> pcap.Pcap | pcapng.Pcapng:

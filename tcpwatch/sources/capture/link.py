@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from tcpwatch.sources.capture.linknames import described
+
 IPV4, IPV6, MPLS, MPLS_MULTICAST, PPPOE = 0x0800, 0x86DD, 0x8847, 0x8848, 0x8864
 _TAGS: Final = frozenset({0x8100, 0x88A8, 0x9100, 0x9200, 0x9300})  # VLAN, QinQ and forerunners
 _ETHER_NAMES: Final = {
@@ -28,8 +30,11 @@ _ETHER_NAMES: Final = {
 _SMALLEST_ETHERTYPE: Final = 0x0600  # below it the field is a length (IEEE 802.3)
 _PPP_PROTOCOLS: Final = {0x21: IPV4, 0x57: IPV6, 0x281: MPLS, 0x283: MPLS_MULTICAST}
 _FAMILIES: Final = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}  # Linux, and the BSDs
+_NLPIDS: Final = {0xCC: IPV4, 0x8E: IPV6}  # ISO/IEC TR 9577
+_NFLOG_PAYLOAD: Final = 9  # NFULA_PAYLOAD of linux/netfilter/nfnetlink_log.h
 _DEEPEST: Final = 16  # tags or labels; nobody nests more
 _PPI: Final = 192
+_PKTAP: Final = 258
 _ETHERNET, _COOKED, _COOKED_2 = 1, 113, 276
 _LASTING: Final = {_ETHERNET: 14, _COOKED: 16, _COOKED_2: 12}
 
@@ -65,7 +70,7 @@ def find_packet(link: int, frame: bytes) -> Found:
     reader = _READERS.get(link)
     if reader is not None:
         return reader(frame, 0)
-    return Unread(f"link type {link_name(link)}")
+    return Unread(described(link))
 
 
 def arrives_here(link: int, frame: bytes) -> bool:
@@ -81,11 +86,6 @@ def arrives_here(link: int, frame: bytes) -> bool:
 def link_header(link: int, frame: bytes) -> bytes:
     """What of a link's header tells where a frame was captured; nothing where each has another."""
     return frame[: _LASTING.get(link, 0)]
-
-
-def link_name(link: int) -> str:
-    """What a link type is called; its number where it has no name here."""
-    return _NAMES.get(link, str(link))
 
 
 def find_by_ethertype(ethertype: int, frame: bytes, at: int) -> Found:
@@ -133,14 +133,18 @@ def _llc(frame: bytes, at: int) -> Found:
     if frame[at : at + 2] != b"\xaa\xaa":
         # IP has a service access point of its own too, which is hardly used.
         return Packet(at + 3) if frame[at : at + 3] == b"\x06\x06\x03" else NoPacket("LLC")
-    if len(frame) < at + 8:
+    return _snap(frame, at + 3)
+
+
+def _snap(frame: bytes, at: int) -> Found:
+    if len(frame) < at + 5:
         return _CUT
-    if frame[at + 3 : at + 6] not in (b"\0\0\0", b"\0\0\xf8"):
+    if frame[at : at + 3] not in (b"\0\0\0", b"\0\0\xf8"):
         return NoPacket("SNAP")
-    ethertype = _u16(frame, at + 6)
+    ethertype = _u16(frame, at + 3)
     if ethertype < _SMALLEST_ETHERTYPE:
         return NoPacket("SNAP")
-    return find_by_ethertype(ethertype, frame, at + 8)
+    return find_by_ethertype(ethertype, frame, at + 5)
 
 
 def _mpls(frame: bytes, at: int) -> Found:
@@ -327,7 +331,7 @@ def _per_packet_information(frame: bytes, at: int) -> Found:
     inner = int.from_bytes(frame[at + 4 : at + 8], "little")
     reader = _READERS.get(inner)
     if reader is None or inner == _PPI:
-        return Unread(f"PPI that carries link type {inner}")
+        return Unread(f"PPI that carries {described(inner)}")
     return reader(frame, at + max(length, 8))
 
 
@@ -346,83 +350,130 @@ def _arcnet(frame: bytes, at: int) -> Found:
             return NoPacket(f"ARCNET protocol {other}")
 
 
+# ---------------------------------------------------------------------- what is hardly met
+
+
+def _token_ring(frame: bytes, at: int) -> Found:
+    """IEEE 802.5, with the route where the sender's address says that there is one."""
+    if len(frame) < at + 15:
+        return _CUT
+    if frame[at + 1] & 0xC0 != 0x40:
+        return NoPacket("Token Ring without LLC")
+    return _llc(frame, at + 14 + (frame[at + 14] & 0x1F if frame[at + 8] & 0x80 else 0))
+
+
+def _fddi(frame: bytes, at: int) -> Found:
+    if len(frame) < at + 13:
+        return _CUT
+    return _llc(frame, at + 13) if frame[at] & 0x70 == 0x50 else NoPacket("FDDI without LLC")
+
+
+def _fibre_channel(frame: bytes, at: int) -> Found:
+    return _llc(frame, at + 16)
+
+
+def _firewire(frame: bytes, at: int) -> Found:
+    if len(frame) < at + 18:
+        return _CUT
+    return find_by_ethertype(_u16(frame, at + 16), frame, at + 18)
+
+
+def _frame_relay(frame: bytes, at: int) -> Found:
+    """RFC 2427: behind the address what ISO calls the protocol; or Cisco's EtherType."""
+    for _ in range(4):
+        at += 1
+        if frame[at - 1 : at] and frame[at - 1] & 1:
+            break
+    if len(frame) < at + 3:
+        return _CUT
+    if frame[at] != 3:
+        return find_by_ethertype(_u16(frame, at), frame, at + 2)
+    at += 1 if frame[at + 1] else 2
+    if frame[at : at + 1] == b"\x80":
+        return _snap(frame, at + 1)
+    known = len(frame) > at and frame[at] in _NLPIDS
+    return Packet(at + 1) if known else NoPacket("Frame Relay that carries no IP")
+
+
+def _firewall(frame: bytes, at: int) -> Found:
+    """OpenBSD's pflog: the header says its length, which is padded to 4 octets."""
+    if len(frame) < at + 2:
+        return _CUT
+    if frame[at + 1] not in _FAMILIES:
+        return NoPacket(f"address family {frame[at + 1]}")
+    return Packet(at + frame[at] + -frame[at] % 4)
+
+
+def _encapsulated(frame: bytes, at: int) -> Found:
+    """OpenBSD's enc: what comes out of IPsec, behind the family, the SPI and flags."""
+    found = _loopback(frame, at)
+    return Packet(at + 12) if isinstance(found, Packet) else found
+
+
+def _packet_tap(frame: bytes, at: int) -> Found:
+    """macOS: a header that says its length and the link type of what follows."""
+    if len(frame) < at + 12:
+        return _CUT
+    length, kind, inner = (
+        int.from_bytes(frame[at + 4 * nth : at + 4 * nth + 4], "little") for nth in range(3)
+    )
+    reader = _READERS.get(inner)
+    if kind != 1 or reader is None or inner == _PKTAP:
+        return Unread(f"pktap that carries {described(inner)}")
+    return reader(frame, at + max(length, 12))
+
+
+def _netfilter_log(frame: bytes, at: int) -> Found:
+    """NFLOG: its family, then attributes in the byte order of whoever captured it."""
+    if len(frame) < at + 4:
+        return _CUT
+    if frame[at] not in _FAMILIES:
+        return NoPacket(f"address family {frame[at]}")
+    at += 4
+    while len(frame) >= at + 4:
+        length, kind = _u16(frame, at), _u16(frame, at + 2) & 0x7FFF
+        if kind > 0xFF:
+            length, kind = (int.from_bytes(frame[n : n + 2], "little") for n in (at, at + 2))
+        if length < 4:
+            break
+        if kind == _NFLOG_PAYLOAD:
+            return Packet(at + 4)
+        at += length + -length % 4
+    return NoPacket("NFLOG without a packet")
+
+
 _READERS: Final[dict[int, _Reader]] = {
     0: _loopback,
     _ETHERNET: ethernet,
+    6: _token_ring,
     9: ppp,
+    10: _fddi,
+    11: _llc,
     12: _raw,
     14: _raw,
     50: _serial,
     51: _pppoe,
+    100: _llc,
     101: _raw,
     104: _serial,
     105: _wifi,
+    107: _frame_relay,
     108: _loopback,
+    109: _encapsulated,
     _COOKED: _cooked,
+    117: _firewall,
     119: _prism,
+    122: _fibre_channel,
     127: _radiotap,
     129: _arcnet,
+    138: _firewire,
     163: _prism,
     166: _ppp_with_direction,
     _PPI: _per_packet_information,
     204: _ppp_with_direction,
     228: _raw,
     229: _raw,
+    239: _netfilter_log,
+    _PKTAP: _packet_tap,
     _COOKED_2: _cooked_2,
-}
-
-_NAMES: Final = {
-    0: "BSD loopback",
-    1: "Ethernet",
-    6: "Token Ring",
-    9: "PPP",
-    10: "FDDI",
-    11: "ATM",
-    12: "raw IP",
-    14: "raw IP",
-    50: "PPP in HDLC framing",
-    51: "PPPoE",
-    100: "ATM",
-    101: "raw IP",
-    104: "Cisco HDLC",
-    105: "IEEE 802.11",
-    107: "Frame Relay",
-    108: "OpenBSD loopback",
-    109: "OpenBSD encapsulated",
-    _COOKED: "Linux cooked",
-    117: "OpenBSD pflog",
-    119: "IEEE 802.11 with Prism",
-    122: "IP over Fibre Channel",
-    127: "IEEE 802.11 with radiotap",
-    129: "ARCNET",
-    138: "IP over IEEE 1394",
-    140: "SS7",
-    143: "DOCSIS",
-    163: "IEEE 802.11 with AVS",
-    166: "PPP of pppd",
-    187: "Bluetooth HCI",
-    189: "USB",
-    _PPI: "PPI",
-    195: "IEEE 802.15.4",
-    197: "Endace ERF",
-    201: "Bluetooth HCI",
-    204: "PPP with direction",
-    220: "USB",
-    227: "CAN",
-    228: "raw IPv4",
-    229: "raw IPv6",
-    230: "IEEE 802.15.4",
-    231: "D-Bus",
-    239: "NFLOG",
-    240: "netANALYZER",
-    247: "InfiniBand",
-    249: "USB",
-    251: "Bluetooth LE",
-    252: "Wireshark upper PDU",
-    253: "netlink",
-    256: "Bluetooth LE",
-    258: "macOS pktap",
-    271: "vsock",
-    _COOKED_2: "Linux cooked, version 2",
-    290: "ETW",
 }

@@ -131,6 +131,13 @@ class Octets:
         )
 
 
+def packing(magic: bytes) -> str:
+    """How a file is packed that begins so: gzip, zstd or not at all."""
+    if magic.startswith(_GZIP):
+        return "gzip"
+    return "zstd" if magic == _ZSTD else ""
+
+
 @contextmanager
 def open_octets(name: str) -> Iterator[Octets]:
     """Opens a file, or standard input for ``-``, and unpacks it if it begins as gzip or zstd does.
@@ -148,11 +155,11 @@ def open_octets(name: str) -> Iterator[Octets]:
                 raise TcpwatchError(
                     f"cannot read {name}: {why}", "name a capture or a recording", ExitCode.USAGE
                 ) from error
-        magic = plain.peek(4)
-        if magic.startswith(_GZIP):
+        kind = packing(plain.peek(4))
+        if kind == "gzip":
             packed = io.BufferedReader(_Raw(plain), _AHEAD)
             yield Octets(plain.name, _Gzip(fileobj=packed, mode="rb"), "gzip")
-        elif magic == _ZSTD:
+        elif kind == "zstd":
             yield Octets(plain.name, _zstd(plain), "zstd")
         else:
             yield plain

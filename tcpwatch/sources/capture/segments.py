@@ -16,7 +16,8 @@ from tcpwatch.model.witness import Observation
 from tcpwatch.sources.capture.container import open_container
 from tcpwatch.sources.capture.decoder import Decoder, Held, Read, Reading
 from tcpwatch.sources.capture.frames import Frames
-from tcpwatch.sources.capture.link import Unread, arrives_here, link_header, link_name
+from tcpwatch.sources.capture.link import Unread, arrives_here, link_header
+from tcpwatch.sources.capture.linknames import link_name
 from tcpwatch.sources.capture.octets import Octets
 from tcpwatch.sources.capture.sightings import Place, Sightings
 from tcpwatch.tcp.header import Malformed, NotTcp

@@ -44,6 +44,7 @@ FRAMES: dict[str, tuple[int, Scapy]] = {
     "radiotap": (127, RadioTap() / QOS / SNAP_LLC),
 }
 
+SNAPPED = b"\xaa\xaa\x03\0\0\0\x08\x00"
 PREFIXES: dict[str, tuple[int, bytes]] = {
     "raw": (101, b""),
     "raw as OpenBSD numbers it": (14, b""),
@@ -89,6 +90,23 @@ PREFIXES: dict[str, tuple[int, bytes]] = {
         192,
         struct.pack("<BBHI", 0, 0, 8, 105) + bytes(DATA) + b"\xaa\xaa\x03\0\0\0\x08\x00",
     ),
+    "Token Ring": (6, b"\x10\x40" + bytes(12) + SNAPPED),
+    "Token Ring with a route": (
+        6,
+        b"\x10\x40" + bytes(6) + b"\x80" + bytes(5) + b"\x04\x30ab" + SNAPPED,
+    ),
+    "FDDI": (10, b"\x54" + bytes(12) + SNAPPED),
+    "ATM": (100, SNAPPED),
+    "Frame Relay": (107, b"\x18\x41\x03\xcc"),
+    "Frame Relay with SNAP": (107, b"\x18\x41\x03\x00\x80\0\0\0\x08\x00"),
+    "Frame Relay of Cisco": (107, b"\x18\x41\x08\x00"),
+    "OpenBSD encapsulated": (109, struct.pack("<III", 2, 7, 0)),
+    "OpenBSD pflog": (117, b"\x3d\x02" + bytes(62)),
+    "IP over Fibre Channel": (122, bytes(16) + SNAPPED),
+    "IP over IEEE 1394": (138, bytes(16) + b"\x08\x00"),
+    "NFLOG": (239, b"\x02\0\0\1" + struct.pack("<HHI", 8, 1, 7) + struct.pack("<HH", 44, 9)),
+    "NFLOG, big-endian": (239, b"\x02\0\0\1" + struct.pack(">HHIHH", 7, 10, 7 << 8, 44, 9)),
+    "macOS pktap": (258, struct.pack("<III", 108, 1, 1) + bytes(96) + bytes(12) + b"\x08\x00"),
     "ARCNET of RFC 1051": (129, b"\x01\x02\x00\x00\xf0"),
     "ARCNET of RFC 1201": (129, b"\x01\x02\x00\x00\xd4\x00\x00\x07"),
 }
@@ -145,8 +163,9 @@ def test_what_holds_no_packet_is_named(link: int, frame: bytes, reason: str) -> 
 @pytest.mark.parametrize(
     "link, frame, reason",
     [
-        (147, bytes(40), "link type 147"),
-        (189, bytes(40), "link type USB"),
+        (147, bytes(40), "link type 147 (somebody's own)"),
+        (999, bytes(40), "link type 999 (unknown)"),
+        (189, bytes(40), "link type 189 (USB)"),
         (1, bytes(Ether(type=0x88E5)) + bytes(20), "MACsec"),
         (105, bytes(Dot11(type=2, FCfield="protected")) + bytes(40), "encrypted IEEE 802.11"),
         (105, bytes(Dot11(type=2, FCfield="MF")) + bytes(40), "fragmented IEEE 802.11"),
@@ -161,7 +180,7 @@ def test_what_may_hold_a_segment_and_is_not_looked_into_is_named(
     assert find_packet(link, frame) == Unread(reason)
 
 
-LINKS = st.sampled_from([0, 1, 9, 50, 51, 101, 104, 105, 113, 119, 127, 129, 163, 192, 204, 276])
+LINKS = st.sampled_from(sorted({link for link, _ in (*FRAMES.values(), *PREFIXES.values())}))
 
 
 @given(LINKS, st.binary(max_size=200))
