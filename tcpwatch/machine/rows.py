@@ -198,13 +198,23 @@ def ending(connection: Connection) -> Ending:
         case "rst":
             return Ending.RST
         case "fin":
-            closed = {trace.sender for trace in traces if trace.segment.fin}
-            both = closed == {trace.sender for trace in traces}
-            return Ending.FIN if both else Ending.HALF_CLOSED
+            return Ending.FIN if _both_closed(connection) else Ending.HALF_CLOSED
         case "timeout":
             return Ending.TIMEOUT
         case _:
             return Ending.OPEN
+
+
+def _both_closed(connection: Connection) -> bool:
+    if connection.segments:
+        closed = {trace.sender for trace in connection.segments if trace.segment.fin}
+        return closed == {trace.sender for trace in connection.segments}
+    # Where no segment was seen: either end has got to where it goes by both FINs.
+    return any(
+        belief.states <= {TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK}
+        for endpoint in connection.endpoints
+        for belief in endpoint.path
+    )
 
 
 def is_zero_window(segment: Segment) -> bool:

@@ -77,6 +77,7 @@ class Tracker:
         self._connections: list[ConnectionTrack] = []
         self._by_tuple: dict[FourTuple, ConnectionTrack] = {}
         self._by_segment: dict[int, tuple[ConnectionTrack, SegmentTrack]] = {}
+        self._listening: set[int] = set()
         self._kernel = KernelReports(newborn_only)
         self._causes = Causes()
 
@@ -220,8 +221,9 @@ class Tracker:
         return Happening(event, number, role, moves=tuple(moves))
 
     def _sampled(self, event: Event, sample: SocketSampled) -> Happening:
-        if sample.remote.port == 0:
-            return Happening(event)  # a listener is no connection
+        if sample.remote.port == 0:  # a listener is no connection, but tells whom one calls
+            self._listening.add(sample.local.port)
+            return Happening(event)
         four_tuple = FourTuple(sample.local, sample.remote)
         connection = self._connection_of_sample(four_tuple, sample, event.t_ns)
         if connection is None:
@@ -376,8 +378,13 @@ class Tracker:
     def _open_by_state(
         self, four_tuple: FourTuple, states: frozenset[TcpState], t_ns: int
     ) -> ConnectionTrack:
-        """A connection first heard of by one end's state; SYN-RECEIVED was called, not calling."""
-        passive = states == {TcpState.SYN_RECEIVED}
+        """A connection first heard of by one end's state; SYN-RECEIVED was called, not calling.
+
+        So was, in any other, who has the port of a listener: only one of the ends.
+        """
+        local, remote = four_tuple.local.port, four_tuple.remote.port
+        listens = local in self._listening and remote not in self._listening
+        passive = states == {TcpState.SYN_RECEIVED} or (listens and states != {TcpState.SYN_SENT})
         return self._open(four_tuple.flipped if passive else four_tuple, t_ns)
 
     def _open(

@@ -240,7 +240,32 @@ def _closing_segments(connection: Connection) -> list[SegmentTrace]:
     ]
 
 
+_CLOSED_FIRST = frozenset(
+    {TcpState.FIN_WAIT_1, TcpState.FIN_WAIT_2, TcpState.CLOSING, TcpState.TIME_WAIT}
+)
+_CLOSED_SECOND = frozenset({TcpState.CLOSE_WAIT, TcpState.LAST_ACK})
+
+
+def _went_through(connection: Connection, states: frozenset[TcpState]) -> list[str]:
+    """The roles whose ends were certainly in one of these states."""
+    return [
+        endpoint.role
+        for endpoint in connection.endpoints
+        if any(belief.states <= states for belief in endpoint.path)
+    ]
+
+
+def _closed_by_states(connection: Connection) -> str | None:
+    """Where no segment was seen: who closes second is in states of its own."""
+    first = _went_through(connection, _CLOSED_FIRST)
+    second = _went_through(connection, _CLOSED_SECOND)
+    first = first or [end.role for end in connection.endpoints if second and end.role not in second]
+    return "both" if len(first) > 1 else next(iter(first), None)
+
+
 def _closed_by(connection: Connection) -> str | None:
+    if not connection.segments:
+        return _closed_by_states(connection)
     closing = _closing_segments(connection)
     if not closing:
         return None
@@ -262,6 +287,12 @@ def _close_reason(connection: Connection) -> str | None:
         return "rst"
     if closing:
         return "fin"
+    if not connection.segments:
+        causes = {each.cause for end in connection.endpoints for each in end.transitions}
+        if any(cause.startswith("RST") for cause in causes):
+            return "rst"
+        if _went_through(connection, _CLOSED_FIRST | _CLOSED_SECOND):
+            return "fin"
     ended = any(
         endpoint.transitions and endpoint.state.certain is TcpState.CLOSED
         for endpoint in connection.endpoints

@@ -142,10 +142,13 @@ class Observer:
         except BaseException:
             self.close()
             raise
-        if not any(witness.available for witness in self.witnesses):
+        left = [witness.name for witness in self.witnesses if witness.available]
+        if left in ([], [KERNEL]):
             self.close()
+            why = "the kernel alone does not tell whose sockets it reports"
             raise TcpwatchError(
-                "no witness is left to observe with", "leave one in: see `tcpwatch doctor`"
+                why if left else "no witness is left to observe with",
+                "leave the table or the wire in: see `tcpwatch doctor`",
             )
 
     def _open(self, without: Collection[str]) -> None:

@@ -11,8 +11,6 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
-from operator import itemgetter
 from statistics import geometric_mean
 
 from tcpwatch.model.events import Gap, Point, SegmentSeen, SocketSampled, StateReported
@@ -33,17 +31,20 @@ _HANDSHAKE_NS = 70_000_000_000
 
 @dataclass(slots=True)
 class Passed:
-    """When the segments of one tuple, either way, passed here; and the first SYN of each life."""
+    """When the segments of one tuple, either way, passed here; and when each life of it began.
+
+    That is a time of its first SYN, or between two times.
+    """
 
     all: list[int] = field(default_factory=list)
-    syns: list[int] = field(default_factory=list)
+    begun: list[tuple[int, int]] = field(default_factory=list)
     number: int | None = None  # of the latest SYN, which may be sent again
 
     def note(self, t_ns: int, syn: int | None = None) -> None:
         """A segment passed; ``syn`` is its number where it begins a connection."""
         self.all.append(t_ns)
         if syn is not None and syn != self.number:
-            self.syns.append(t_ns)
+            self.begun.append((t_ns, t_ns))
             self.number = syn
 
     def distance(self, t_ns: int) -> int:
@@ -71,19 +72,16 @@ def newer(
 
 
 def stood(samples: Iterable[Observation], passed: dict[FourTuple, Passed]) -> None:
-    """Where no segments are seen, whoever stands in our table is ours: notes since when, and when.
+    """Where no segments are seen, whoever stands in our table is ours: notes when it came there.
 
-    Each of these moments may be where its life begins.
+    Its peer may be here too, and be gone sooner.
     """
-    moments = [
-        (at_ns, FourTuple(seen.payload.local, seen.payload.remote))
-        for seen in samples
-        if isinstance(seen.payload, SocketSampled)
-        for at_ns in (seen.payload.since_ns, seen.t_ns)
-    ]
-    for at_ns, whose in sorted(moments, key=itemgetter(0)):
-        for each in {whose, whose.flipped}:  # its peer may be here too, and be gone sooner
-            passed[each].note(at_ns, at_ns)
+    for seen in samples:
+        if isinstance(seen.payload, SocketSampled):
+            whose = FourTuple(seen.payload.local, seen.payload.remote)
+            for each in {whose, whose.flipped}:
+                passed[each].all.append(seen.t_ns)
+                passed[each].begun.append((seen.payload.since_ns, seen.t_ns))
 
 
 def is_new(
@@ -96,7 +94,7 @@ def is_new(
     whose = FourTuple(payload.local, payload.remote)
     if whose not in old:
         return True
-    return whose in passed and payload.since_ns >= passed[whose].syns[0]
+    return whose in passed and payload.since_ns >= passed[whose].begun[0][0]
 
 
 def has_port(seen: Observation, ports: Collection[int]) -> bool:
@@ -162,21 +160,22 @@ def _last_address(life: _Life) -> FourTuple | None:
 
 
 def _nearest_called(lives: list[_Life], passed: Passed) -> Iterator[_Life]:
-    """Of each SYN: who was called is reported after it, and before the tuple's next."""
-    for syn_ns, next_ns in pairwise((*passed.syns, sys.maxsize)):
-        until_ns = min(syn_ns + _HANDSHAKE_NS, next_ns)
-        able = [life for life in lives if syn_ns - _APART_NS <= life[0].t_ns < until_ns]
+    """Of each beginning: who was called is reported after it, and before the tuple's next."""
+    nexts = (*(since_ns for since_ns, _ in passed.begun[1:]), sys.maxsize)
+    for (since_ns, at_ns), next_ns in zip(passed.begun, nexts, strict=True):
+        until_ns = min(at_ns + _HANDSHAKE_NS, max(next_ns, at_ns + 1))
+        able = [life for life in lives if since_ns - _APART_NS <= life[0].t_ns < until_ns]
         yield from _nearest(able, passed)
 
 
 def _nearest_caller(lives: list[_Life], passed: Passed) -> Iterator[_Life]:
-    """Of each SYN: who calls is reported before it."""
-    for syn_ns in passed.syns:
+    """Of each beginning: who calls is reported before it."""
+    for since_ns, at_ns in passed.begun:
         able = [
             life
             for life in lives
-            if life[0].t_ns <= syn_ns + _APART_NS
-            and (life[-1].t_ns >= syn_ns or not _is_over(life))
+            if life[0].t_ns <= at_ns + _APART_NS
+            and (life[-1].t_ns >= since_ns or not _is_over(life))
         ]
         yield from _nearest(able, passed)
 

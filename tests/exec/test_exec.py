@@ -94,6 +94,21 @@ def test_a_wrong_argument_is_told_in_a_line(arguments: list[str]) -> None:
     assert done.report.count("\n") == 1
 
 
+@pytest.mark.needs("kernel")
+def test_the_kernel_alone_does_not_tell_whose_sockets_it_reports() -> None:
+    done = execute("--without", "table,wire", *program("short.py", "1"))
+    assert done.status == 3
+    assert "does not tell whose" in done.report
+
+
+@pytest.mark.needs("kernel")
+def test_kernel_and_table_tell_of_both_ends_and_who_closed_first() -> None:
+    done = execute("--without", "wire", *program("short.py", "10"))
+    assert Counter(done.paths) == {("active", CLIENT): 10, ("passive", SERVER): 10}
+    closed = [(one["closed_by"], one["close_reason"]) for one in done.document["connections"]]
+    assert closed == [("passive", "fin")] * 10
+
+
 def test_a_signal_is_passed_on_and_the_report_still_comes() -> None:
     script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"
     argv = [sys.executable, "-P", "-m", "tcpwatch", "exec", "--", "sh", "-c", script]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tcpwatch.machine.rows import Ending, ending
 from tcpwatch.machine.tracker import Tracker
 from tcpwatch.model.events import (
     CALLS,
@@ -25,7 +26,7 @@ from tcpwatch.model.events import (
     UserCall,
     Vantage,
 )
-from tcpwatch.model.identity import SocketAddress
+from tcpwatch.model.identity import FourTuple, SocketAddress
 from tcpwatch.model.timeline import Basis, Belief, Severity
 from tcpwatch.tcp.notation import parse_segment
 from tests.machine.bench import (
@@ -462,6 +463,35 @@ def test_who_goes_from_the_table_after_a_new_life_began_went_from_the_old_one() 
     (*_, closed) = bench.end("client", 1).transitions
     assert (str(closed.after), closed.witnesses) == ("CLOSED", (TABLE, WIRE))
     assert TABLE not in bench.end("client", 2).transitions[-1].witnesses
+
+
+def test_who_has_the_port_of_a_listener_was_called() -> None:
+    bench = Bench(TABLE)
+    bench.feed(SocketSampled(SERVER, SocketAddress("::", 0), S.LISTEN, 0), TABLE)
+    bench.table("server", S.TIME_WAIT)
+
+    (connection,) = bench.timeline.connections
+    assert connection.id.four_tuple == FourTuple(CLIENT, SERVER)
+    assert bench.path("server").startswith("LISTEN > SYN-RECEIVED")
+
+
+def test_without_segments_who_closed_first_is_known_by_the_states() -> None:
+    bench = Bench(KERNEL)
+    bench.kernel("client", *ESTABLISHED, S.CLOSE_WAIT, S.LAST_ACK, S.CLOSED)
+    bench.kernel("server", *ACCEPTED, S.FIN_WAIT_1, S.FIN_WAIT_2, S.CLOSED)
+    (connection,) = bench.timeline.connections
+    assert (connection.closed_by, connection.close_reason) == ("server", "fin")
+
+    bench = Bench(KERNEL)
+    bench.kernel("client", *ESTABLISHED, S.CLOSE_WAIT)
+    (connection,) = bench.timeline.connections
+    assert (connection.closed_by, connection.close_reason) == ("server", "fin")
+    assert ending(connection) is Ending.HALF_CLOSED
+
+    bench = Bench(KERNEL)
+    bench.kernel("client", *ESTABLISHED)
+    (connection,) = bench.timeline.connections
+    assert (connection.closed_by, connection.close_reason) == (None, None)
 
 
 def test_a_repeated_syn_is_not_the_next_generation() -> None:
