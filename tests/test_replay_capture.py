@@ -15,6 +15,8 @@ import zstandard
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.packet import Raw
 
+from tcpwatch.replaying.files import Captures, Source
+from tcpwatch.sources.capture.rows import Progress
 from tests.sources.capture.reading import frames_of
 from tests.sources.capture.writing import RAW, Frame, pcap
 
@@ -250,3 +252,12 @@ def test_who_stops_reading_hears_no_more_and_no_room_is_told(folder: Path) -> No
         "tcpwatch: cannot write the output: No space left on device; "
         "make room, or name another file\n"
     )
+
+
+def test_the_second_reading_tells_how_far_it_is_too(folder: Path) -> None:
+    told: list[Progress] = []
+    given = [Source(name, str(folder / name)) for name in ("plain", "packed")]
+    for source, total in zip(given, (len(CAPTURE), None), strict=True):
+        recording = Captures([source]).recording(progress=told.append)
+        assert len(recording.events) == 9
+        assert (told[-1].octets, told[-1].total) == (len(CAPTURE), total)

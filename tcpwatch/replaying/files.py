@@ -29,6 +29,8 @@ from tcpwatch.model.witness import Observation
 from tcpwatch.sources.capture.octets import open_octets
 
 if TYPE_CHECKING:
+    from tcpwatch.sources.capture.octets import Octets
+    from tcpwatch.sources.capture.rows import Progress
     from tcpwatch.sources.capture.segments import Capture, Tally
 
 STDIN: Final = "-"
@@ -210,13 +212,26 @@ class Captures:
             raise self.broken[0]
 
     def recording(
-        self, only: Collection[FourTuple] | None = None, *, until_ns: int | None = None
+        self,
+        only: Collection[FourTuple] | None = None,
+        *,
+        until_ns: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Recording:
         """All that they hold, or what is of those connections, as far as ``until_ns``.
 
-        Raises TcpwatchError where nothing at all can be read.
+        ``progress`` is told now and then how far it is. Raises TcpwatchError where nothing at all
+        can be read.
         """
+        from tcpwatch.sources.capture.rows import progress_of, size_of
         from tcpwatch.sources.capture.segments import Capture
+
+        opened: list[Octets] = []
+        sizes: list[int | None] = []
+
+        def tell() -> None:
+            if progress is not None:
+                progress(progress_of(opened, sizes, captures))
 
         tuples = None if only is None else {*only, *(one.flipped for one in only)}
         wanted = None if only is None else _searched(only)
@@ -227,11 +242,15 @@ class Captures:
             for source in self._given:
                 try:
                     octets = stack.enter_context(open_octets(source.path))
-                    capture = Capture(octets, keep_octets=self._keep_octets, wanted=wanted)
+                    capture = Capture(
+                        octets, keep_octets=self._keep_octets, wanted=wanted, tell=tell
+                    )
                 except TcpwatchError as error:
                     self.broken.append(source.called(error))
                     continue
                 capture.name = source.name
+                opened.append(octets)
+                sizes.append(size_of(source.path, octets))
                 read.append((source, capture))
             captures = [capture for _, capture in read]
             streams = [

@@ -137,13 +137,15 @@ def _drawn(
     if settings.follows_each or drawn:
         everything = len(sifted.picked) == sifted.seen
         only = None if everything else {row.id.four_tuple for row in sifted.picked}
-        recording = captures.recording(only, until_ns=record.end_ns)
+        with _shown_progress(settings, "reading again") as tell:
+            recording = captures.recording(only, until_ns=record.end_ns, progress=tell)
         outputs.replay(index, replace(recording, record=record), sifted)
         return True
     shown = [case for tally in sifted.tallies for case in first_cases(tally.wrong.values())]
     if shown and not settings.silent:
         only = {case.row.id.four_tuple for case in shown}
-        recording = captures.recording(only, until_ns=record.end_ns)
+        with _shown_progress(settings, "reading again") as tell:
+            recording = captures.recording(only, until_ns=record.end_ns, progress=tell)
         _, tracker = tracker_of(recording)
         add_evidence(shown, record, tracker, recording.events)
     return False
@@ -173,7 +175,9 @@ def _rows(batches: Sequence[Batch]) -> Iterable[Row]:
 
 
 @contextmanager
-def _shown_progress(settings: Settings) -> Iterator[Callable[[Progress], None] | None]:
+def _shown_progress(
+    settings: Settings, what: str = "reading"
+) -> Iterator[Callable[[Progress], None] | None]:
     """A bar on a terminal's standard error, once it has taken a while; gone when it is over."""
     if not settings.progress or settings.quiet:
         yield None
@@ -185,7 +189,7 @@ def _shown_progress(settings: Settings) -> Iterator[Callable[[Progress], None] |
         def tell(progress: Progress) -> None:
             nonlocal shown
             if shown is None and time.monotonic() - began_s > _PATIENCE_S:
-                shown = stack.enter_context(_bar(settings))
+                shown = stack.enter_context(_bar(settings, what))
             if shown is not None:
                 shown(progress)
 
@@ -193,13 +197,13 @@ def _shown_progress(settings: Settings) -> Iterator[Callable[[Progress], None] |
 
 
 @contextmanager
-def _bar(settings: Settings) -> Iterator[Callable[[Progress], None]]:
+def _bar(settings: Settings, what: str) -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("reading"),
+        TextColumn(what),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[segments]:,} segments"),

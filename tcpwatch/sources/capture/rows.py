@@ -88,7 +88,7 @@ class Rows:
             for name in self._names:
                 octets = stack.enter_context(open_octets(name))
                 self._octets.append(octets)
-                self._sizes.append(_size(name, octets))
+                self._sizes.append(size_of(name, octets))
                 self.captures.append(Capture(octets))
             for segments in self._gathered(ends, broken):
                 if self._gatherer is None:
@@ -127,14 +127,20 @@ class Rows:
         if self._progress is None or now_s - self._told_s < _TELL_S:
             return
         self._told_s = now_s
-        segments = sum(one.tally.segments for one in self.captures)
-        read = sum(octets.position for octets in self._octets)
-        known = [size for size in self._sizes if size is not None]
-        total = sum(known) if len(known) == len(self._sizes) else None
-        self._progress(Progress(read, total, segments))
+        self._progress(progress_of(self._octets, self._sizes, self.captures))
 
 
-def _size(name: str, octets: Octets) -> int | None:
+def progress_of(
+    octets: Sequence[Octets], sizes: Sequence[int | None], captures: Sequence[Capture]
+) -> Progress:
+    """How far several captures were read, of which `size_of` gave the sizes."""
+    segments = sum(one.tally.segments for one in captures)
+    known = [size for size in sizes if size is not None]
+    total = sum(known) if len(known) == len(sizes) else None
+    return Progress(sum(one.position for one in octets), total, segments)
+
+
+def size_of(name: str, octets: Octets) -> int | None:
     """How long a file is, where that is known: unpacked, and not standard input."""
     if octets.packed or name == "-" or not Path(name).is_file():
         return None

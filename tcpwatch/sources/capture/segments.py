@@ -54,7 +54,8 @@ class Capture:
 
     One that arrives has been sent too: it is both at once.
     ``keep_octets``: each segment's packet stays with it, for outputs that write packets. ``wanted``
-    says of a frame's octets whether it may be of use: others are passed over, unread.
+    says of a frame's octets whether it may be of use: others are passed over, unread. ``tell`` is
+    called now and then while `observations` are read.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class Capture:
         *,
         keep_octets: bool = False,
         wanted: Callable[[bytes], bool] | None = None,
+        tell: Callable[[], None] | None = None,
     ) -> None:
         """Raises TcpwatchError where it is no capture."""
         self._container = open_container(octets)
         self._keep_octets = keep_octets
         self._wanted = wanted
+        self._tell = tell
         self.kind = self._container.kind
         self.name = octets.name
         self.packed = octets.packed
@@ -94,6 +97,8 @@ class Capture:
         decoder, tally = Decoder(), self.tally
         try:
             for frames in self._container.blocks():
+                if self._tell is not None:
+                    self._tell()
                 tally.links.update(frames.link.tolist())
                 rows = (frames.at, frames.captured, frames.wire_len, frames.t_ns, frames.link)
                 where = (frames.interface, frames.inbound)
