@@ -19,7 +19,7 @@ from tcpwatch.machine.population import HostSocket, cause_of
 from tcpwatch.model.host import Holding, SocketFacts
 from tcpwatch.model.timeline import Basis, Belief
 from tcpwatch.tui.pane import Pane
-from tcpwatch.views.canvas import Span, wrap
+from tcpwatch.views.canvas import Span, words, wrap
 from tcpwatch.views.palette import BOLD, DIM, WARN
 from tcpwatch.views.sockets import address, age, belief, clock, holder
 from tcpwatch.views.wording import Wording
@@ -67,18 +67,23 @@ def info_lines(info: Mapping[str, int], congestion: str) -> Lines:
     if not info:
         return [[Span("the kernel has none: no full socket, or nobody to ask", DIM)]]
     lines: list[list[Span]] = []
-    for key, words, unit, scale in _INFO:
+    for key, label, unit, scale in _INFO:
         value = info.get(key)
         if value is None or value >= _NEVER.get(key, 1 << 64):
             continue
-        told = f"{value / scale:,.1f}" if scale > 1 else f"{value:,}"
+        told = _scaled(value / scale) if scale > 1 else f"{value:,}"
         lines.append(
-            [Span(f"{words:28} ", DIM), Span(told.replace(",", " "), BOLD), Span(unit, DIM)]
+            [Span(f"{label:28} ", DIM), Span(told.replace(",", " "), BOLD), Span(unit, DIM)]
         )
     if congestion:
         control = _WORDING.safe(congestion)
         lines.append([Span(f"{'congestion control':28} ", DIM), Span(control, BOLD)])
     return lines
+
+
+def _scaled(value: float) -> str:
+    """With so many places that a loopback's microseconds are seen."""
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def page_lines(
@@ -98,7 +103,7 @@ def page_lines(
         lines.append([*_labelled("sent again"), Span(f"{facts.retransmits} times", WARN)])
     if facts.user:
         lines.append([*_labelled("user"), Span(_WORDING.safe(facts.user))])
-    lines += [[], [Span("path", BOLD)], *_path_lines(sock, unix_ns)]
+    lines += [[], [Span("path", BOLD)], *_path_lines(sock, unix_ns, width)]
     lines += [[], *_holder_lines(facts, width)]
     return lines
 
@@ -131,7 +136,7 @@ def _queue_lines(facts: SocketFacts) -> list[list[Span]]:
     ]
 
 
-def _path_lines(sock: HostSocket, unix_ns: Callable[[int], int]) -> list[list[Span]]:
+def _path_lines(sock: HostSocket, unix_ns: Callable[[int], int], columns: int) -> list[list[Span]]:
     """Each state with when it began and how long it lasted; how it is known where not by sight."""
     steps = sock.history.steps
     lines: list[list[Span]] = []
@@ -153,8 +158,8 @@ def _path_lines(sock: HostSocket, unix_ns: Callable[[int], int]) -> list[list[Sp
         if index + 1 < len(steps) and index:
             remarks.append(f"lasted {age(steps[index + 1].t_ns - step.t_ns)}")
         width = sum(len(span.text) for span in line)
-        line.append(Span(" " * max(30 - width, 2)))
-        lines.append([*line, Span(", ".join(remarks), DIM)])
+        line.append(Span(" " * max(29 - width, 1)))
+        lines += wrap([tuple(line), *words(", ".join(remarks), DIM)], columns, 30)
     if sock.doubt is not None:
         lines.append([Span(" " * 14), *belief(Belief(sock.states)), Span("  not settled", DIM)])
     return lines
