@@ -191,15 +191,15 @@ class Confined:
 
     def _until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not condition():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return False
+        while not condition():  # what has come already is taken in any case
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
             message = self._next(left)
             if message is not None:
                 self._take(message)
             elif self._gone:
                 raise TcpwatchError("the command's keeper has ended before its time")
+            elif left == 0:
+                return condition()
         return True
 
     def _next(self, timeout_s: float | None) -> Message | None:

@@ -86,8 +86,16 @@ def open_wire(
     else:
         both = ports_of(Message({"ready": dict(ready)}, fds=tuple(fds)))
         ports = dict(zip(("client", "server"), both, strict=True))
-    wire = Wire(ports, emit, latency_ms=latency_ms)
     callers: set[SocketAddress] = set()
+
+    def told(seen: Observation) -> None:
+        """Before any rule is asked: a rule for one segment sees no others."""
+        if isinstance(seen.payload, SegmentSeen) and seen.payload.segment.syn:
+            answers = seen.payload.segment.ack is not None
+            (callers.discard if answers else callers.add)(seen.payload.src)
+        emit(seen)
+
+    wire = Wire(ports, told, latency_ms=latency_ms)
     for fault in faults:
         match = _SEGMENTS[fault.segment]
         if fault.role is not None:
@@ -99,13 +107,8 @@ def open_wire(
 
 def _by(role: str, callers: set[SocketAddress]) -> Filter:
     """Sent by the end that called, or was called: who sends a SYN without ACK is a client."""
-
-    def sent(seen: SegmentSeen, _by: str) -> bool:
-        if seen.segment.syn:
-            (callers.discard if seen.segment.ack is not None else callers.add)(seen.src)
-        return (seen.src in callers) is (role == "client")
-
-    return Filter(f"BY_{role.upper()}", sent)
+    client = role == "client"
+    return Filter(f"BY_{role.upper()}", lambda seen, _by: (seen.src in callers) is client)
 
 
 class _Back:

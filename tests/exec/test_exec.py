@@ -233,12 +233,13 @@ def test_a_bulk_transfer_is_one_arrow_and_its_path_is_whole() -> None:
 
 @pytest.mark.skipif(not os.access("/dev/net/tun", os.W_OK), reason="no /dev/net/tun")
 def test_the_loopback_itself_is_led_through_a_wire_that_loses() -> None:
-    faults = ("--latency", "5", "--drop", "client SYN:1", "--duplicate", "server FIN")
+    faults = ("--latency", "5", "--drop", "client SYN:1", "--duplicate", "client FIN")
     done = execute("--no-leaks", *faults, *program("leaving.py", "all-closed"))
     assert done.status == 0, done.report
     (connection,) = done.document["connections"]
     assert [one["fate"] for one in connection["segments"]][:2] == ["dropped", "delivered"]
-    assert "duplicated" in [one["fate"] for one in connection["segments"]]
+    twice = [one["from"] for one in connection["segments"] if one["fate"] == "duplicated"]
+    assert twice == ["active"]
     arrived = [one for one in connection["segments"] if one["fate"] == "delivered"]
     delays = [one["delivered_ns"] - one["sent_ns"] for one in arrived]
     assert min(delays) >= 5_000_000
@@ -255,7 +256,8 @@ def test_a_server_and_a_client_on_two_hosts() -> None:
     assert done.out == "hello\n"
     (connection,) = done.document["connections"]
     assert [end["role"] for end in connection["endpoints"]] == ["client", "server"]
-    assert "dropped" in [one["fate"] for one in connection["segments"]]
+    (lost,) = [one for one in connection["segments"] if one["fate"] == "dropped"]
+    assert (lost["from"], lost["flags"]) == ("server", "FA")
 
 
 @pytest.mark.parametrize("code", [0, 4])
@@ -263,6 +265,12 @@ def test_the_status_of_two_hosts_is_the_clients(code: int) -> None:
     server = f"{sys.executable} {PROGRAMS}/one_host.py server"
     done = execute("-q", "--server", server, "--client", f"sh -c 'exit {code}'")
     assert done.status == code
+
+
+@pytest.mark.parametrize("code, status", [(5, 5), (0, 1)])
+def test_a_server_that_ends_before_it_listens_is_not_waited_for(code: int, status: int) -> None:
+    done = execute("-q", "--server", f"sh -c 'exit {code}'", "--client", "echo reached")
+    assert (done.status, done.out) == (status, "")
 
 
 # ---------------------------------------------------------------------- leaks
