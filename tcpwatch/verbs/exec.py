@@ -127,24 +127,32 @@ def execute(request: Request, settings: Settings) -> int:
             request.network, sysctls=request.sysctls, addresses=addresses, wire=request.wire
         ) as confined:
             try:
-                code, observed, left = _observe(confined, request, addresses)
+                ran = _observe(confined, request, addresses)
             except NotRun as error:
                 sys.stderr.write(f"tcpwatch: {escaped(str(error))}\n")
                 return error.status
-        outputs.observed(0, _judge(observed, demands, request, confined, left))
+        outputs.observed(0, _judge(ran, demands, request, confined))
         outputs.close(many=False)
-    if code < 0:
-        return 128 - code  # as shells tell of a signal
-    return code or outputs.status
+    if ran.code < 0:
+        return 128 - ran.code  # as shells tell of a signal
+    return ran.code or outputs.status
 
 
-def _observe(
-    confined: Confined, request: Request, addresses: Sequence[tuple[str, str]]
-) -> tuple[int, Observed, Sequence[tuple[int, str]]]:
-    """Runs the command to its end, and what it leaves to theirs.
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What came of a command: its code, what was seen, the processes that did not end.
 
-    Its code, what was seen until then, and the processes that did not end.
+    ``problem``: why it was not run as it was asked for.
     """
+
+    code: int
+    observed: Observed
+    left: Sequence[tuple[int, str]]
+    problem: str | None
+
+
+def _observe(confined: Confined, request: Request, addresses: Sequence[tuple[str, str]]) -> _Ran:
+    """Runs the command to its end, and what it leaves to theirs."""
     with ExitStack() as stack:
         network = _network(confined, request, addresses)
         observer = stack.enter_context(Observer(network, without=request.without))
@@ -155,13 +163,13 @@ def _observe(
             stack.callback(wire.close)
         window = observer.window()
         run = _run_pair if request.server else _run_one
-        code = run(confined, request, observer, addresses)
+        code, problem = run(confined, request, observer, addresses)
         alone = confined.wait_alone(request.grace_s)
         _come_to_rest(observer, window, request.grace_s, alone=alone)
         observed = window.close(request.name, request.claim, _lab(confined, request, code))
         held = tuple(_as_it_knows(one) for one in observed.held)
         left = [] if alone else confined.running()
-    return code, replace(observed, held=held), left
+    return _Ran(code, replace(observed, held=held), left, problem)
 
 
 def _as_it_knows(held: Held) -> Held:
@@ -170,11 +178,13 @@ def _as_it_knows(held: Held) -> Held:
     return replace(held, holders=tuple(holders))
 
 
-def _run_one(confined: Confined, request: Request, _observer: Observer, _addresses: object) -> int:
+def _run_one(
+    confined: Confined, request: Request, _observer: Observer, _addresses: object
+) -> tuple[int, None]:
     confined.run("command", request.command, trace=request.trace)
     code = confined.wait("command")
     assert code is not None
-    return code
+    return code, None
 
 
 def _run_pair(
@@ -182,8 +192,8 @@ def _run_pair(
     request: Request,
     observer: Observer,
     addresses: Sequence[tuple[str, str]],
-) -> int:
-    """The client's status, or that of a server which failed by itself.
+) -> tuple[int, str | None]:
+    """The client's status, or that of a server which failed by itself; and what went wrong.
 
     The client is started when the server listens; once the client has ended and what is under way
     has come to rest, the server is told to end.
@@ -200,7 +210,7 @@ def _run_pair(
     while not observer.until(lambda rows: any(row.state is TcpState.LISTEN for row in rows), 0.05):
         code = confined.wait("server", 0)
         if code is not None:
-            return code or ExitCode.FAILED
+            return code, "the server ended before it listened, so the client was not started"
     start("client", request.client)
     code = confined.wait("client")
     assert code is not None
@@ -211,7 +221,7 @@ def _run_pair(
         if confined.wait("server", request.grace_s) is None:
             confined.send_signal(signal.SIGKILL, "server")
             confined.wait("server")
-    return code or ended or 0
+    return code or ended or 0, None
 
 
 def _filled(word: str, names: dict[str, str]) -> str:
@@ -362,17 +372,12 @@ def _unmet(demand: Demand, record: RunRecord) -> Answer:
     return Answer(Expectation(_name(demand), demand.pattern.text, met, why), why)
 
 
-def _judge(
-    observed: Observed,
-    demands: Sequence[Demand],
-    request: Request,
-    confined: Confined,
-    left: Sequence[tuple[int, str]],
-) -> Judged:
+def _judge(ran: _Ran, demands: Sequence[Demand], request: Request, confined: Confined) -> Judged:
     """What is found stands in the record too: nobody can find it in the events again."""
-    record, timeline = observed.recording.record, observed.timeline
-    sure, unsure = find_leaks(observed.held, confined.exits, timeline, record)
-    found = (*leak_findings(sure), *left_running(left, request.grace_s))
+    record, timeline = ran.observed.recording.record, ran.observed.timeline
+    record = replace(record, problem=ran.problem)
+    sure, unsure = find_leaks(ran.observed.held, confined.exits, timeline, record)
+    found = (*leak_findings(sure), *left_running(ran.left, request.grace_s))
     timeline = replace(timeline, findings=(*timeline.findings, *found))
     answers = [*_answers(demands, record, timeline)]
     if request.no_leaks:

@@ -269,8 +269,9 @@ def test_the_status_of_two_hosts_is_the_clients(code: int) -> None:
 
 @pytest.mark.parametrize("code, status", [(5, 5), (0, 1)])
 def test_a_server_that_ends_before_it_listens_is_not_waited_for(code: int, status: int) -> None:
-    done = execute("-q", "--server", f"sh -c 'exit {code}'", "--client", "echo reached")
+    done = execute("--server", f"sh -c 'exit {code}'", "--client", "echo reached")
     assert (done.status, done.out) == (status, "")
+    assert "\n  the server ended before it listened" in done.report
 
 
 # ---------------------------------------------------------------------- leaks
