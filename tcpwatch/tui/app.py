@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import ClassVar, Generic
 
+from textual.actions import parse
 from textual.app import App, ReturnType, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.notifications import SeverityLevel
@@ -91,7 +92,7 @@ class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
         ours = list(Binding.make_bindings(self.BINDINGS))
         others = [active.binding for active in self.screen.active_bindings.values()]
         own = [key for key in dict.fromkeys([*ours, *others]) if _is_own(key)]
-        self.push_screen(Help(f"{self.NAME}: help", keys_of(own), self.LEGEND))
+        self.push_screen(Help(f"{self.title}: help", keys_of(own), self.LEGEND))
 
     def action_next_theme(self) -> None:
         """T: the next of our three themes."""
@@ -144,6 +145,14 @@ class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         """The command palette."""
+        common = {key.action for key in COMMON_KEYS}
+        bindings = Binding.make_bindings(self.BINDINGS)
+        own = [key for key in bindings if key.action not in common]
+        for keys, meaning in keys_of(key for key in own if self._works(key)):
+            first = next(key for key in own if meaning in (key.tooltip, key.description))
+            yield SystemCommand(
+                f"{meaning[:1].upper()}{meaning[1:]}", keys, self._doer(first.action)
+            )
         yield SystemCommand("Help", "the keys of this screen, and its signs", self.action_help)
         for name, what in ((DARK, "Dark"), (LIGHT, "Light"), (COLOUR_BLIND, "Colour-blind safe")):
             yield SystemCommand(f"Theme: {what}", "change the colours", self._to_theme(name))
@@ -157,6 +166,14 @@ class TcpwatchApp(App[ReturnType], Generic[ReturnType]):
         yield SystemCommand(
             "Quit", "and leave nothing behind", lambda: self.run_action_safely("quit")
         )
+
+    def _works(self, key: Binding) -> bool:
+        """Whether it does something now."""
+        _, name, parameters = parse(key.action)
+        return bool(self.check_action(name, parameters))
+
+    def _doer(self, action: str) -> Callable[[], None]:
+        return lambda: self.run_action_safely(action)
 
     def _to_theme(self, name: str) -> Callable[[], None]:
         def change() -> None:

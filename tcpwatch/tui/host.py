@@ -23,7 +23,7 @@ from tcpwatch.errors import TcpwatchError
 from tcpwatch.machine.filtering import And, FilterError, Node
 from tcpwatch.machine.population import HostMove, HostSocket
 from tcpwatch.model.timeline import Belief
-from tcpwatch.tui.app import BASE_SHEET, FRAME_S, TcpwatchApp
+from tcpwatch.tui.app import BASE_SHEET, COMMON_KEYS, FRAME_S, TcpwatchApp
 from tcpwatch.tui.help import Legend
 from tcpwatch.tui.host_page import SocketPage, info_lines, page_lines
 from tcpwatch.tui.host_rows import (
@@ -51,6 +51,7 @@ from tcpwatch.watching.filter import FIELDS, Subject, read_filter
 from tcpwatch.watching.host import Host
 
 _NOTE_CELLS = 10
+_FIGURE_COLUMNS = 110  # with so many there is room for the figure, too
 _ORDER_S = 0.5  # between two times that all rows are put in order
 _ROWS_S = 0.25  # between two times that the rows in sight are drawn anew, while they move
 _BUSY, _BUSY_S = 200, 0.75  # with more moves a second than these nobody reads along: so seldom
@@ -58,6 +59,7 @@ _SHARE = 0.01  # of a core that the putting in order may take
 _MOVES_SHOWN = 200
 
 
+_SORT = "sort by the next column, or the one before"
 _OF_THE_TABLE = frozenset({"ask", "sort", "reverse", "pause", "figure", "clear"})
 _FIELD_ALONE = re.compile(r"(?:^|[\s(!-])(\w+)$")
 
@@ -83,7 +85,7 @@ class Capture(Protocol):
         """Captures no more; what was captured stays."""
 
 
-class HostScreen(TcpwatchApp[None]):
+class HostScreen(TcpwatchApp[None], inherit_bindings=False):
     """Shows a host, until somebody quits, or it is ``over``.
 
     ``begin_capture`` captures a socket's segments, or raises TcpwatchError.
@@ -93,7 +95,7 @@ class HostScreen(TcpwatchApp[None]):
     NAME = "tcpwatch-host"
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - Textual's own annotation
         (0, "-narrow"),
-        (110, "-normal"),
+        (_FIGURE_COLUMNS, "-normal"),
         (170, "-wide"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
@@ -115,13 +117,20 @@ class HostScreen(TcpwatchApp[None]):
         ("port:443 ip:10.0.0.0/8", "also sport, dport, src, dst, process, pid, user, recvq"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "ask", "filter", key_display="/", tooltip="filter: state:… port:… age>5s"),
-        Binding("s", "sort(1)", "sort", tooltip="by the next column"),
-        Binding("S", "sort(-1)", "sort back", show=False, tooltip="by the column before"),
-        Binding("r", "reverse", "reverse", tooltip="the other way round"),
-        Binding("p", "pause", "pause", tooltip="stand still; the watching goes on"),
-        Binding("v", "figure", "figure", tooltip="the figure, where it has no room", show=False),
-        Binding("escape", "clear", "clear", show=False, tooltip="no filter"),
+        Binding(
+            "slash",
+            "ask",
+            "filter",
+            key_display="/",
+            tooltip="show only some: state:… port:… age>5s",
+        ),
+        Binding("s", "sort(1)", "sort", tooltip=_SORT),
+        Binding("S", "sort(-1)", "sort back", show=False, tooltip=_SORT),
+        Binding("r", "reverse", "reverse", tooltip="sort the other way round"),
+        Binding("p", "pause", "pause", tooltip="draw no more, or again; the watching goes on"),
+        Binding("v", "figure", "figure", tooltip="at 80 columns the figure, or the table"),
+        Binding("escape", "clear", "clear", show=False, tooltip="no filter any more"),
+        *COMMON_KEYS,
     ]
 
     def __init__(
@@ -134,7 +143,7 @@ class HostScreen(TcpwatchApp[None]):
     ) -> None:
         super().__init__()
         self._over = over or threading.Event()
-        self.title = self.NAME
+        self.title = "tcpwatch watch"
         self._host = host
         self._begin_capture = begin_capture
         self._subject = Subject(host)
@@ -164,7 +173,7 @@ class HostScreen(TcpwatchApp[None]):
         with Vertical(id="ask"):
             yield Input(placeholder="state:close-wait port:8080 age>5s", id="asked", compact=True)
             yield Pane(id="said")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self._table.focus()
@@ -192,7 +201,7 @@ class HostScreen(TcpwatchApp[None]):
     def _arrange(self) -> None:
         body = self.screen_stack[0].query_one("#body")
         moves, table = body.query_one("#moves"), body.query_one("#table")
-        beside = 110 <= self.size.width < 170
+        beside = _FIGURE_COLUMNS <= self.size.width < 170
         first = body.children.index(moves) < body.children.index(table)
         if beside and not first:
             body.move_child(moves, before=table)
@@ -451,6 +460,7 @@ class HostScreen(TcpwatchApp[None]):
         facts = host.facts(sock)
         host.owners.want({facts.inode})
         facts_pane.show(page_lines(sock, facts, host.unix_ns, facts_pane.size.width - 1))
+        page.query_one("#page").set_class(not found, "-uninformed")
         info = page.query_one("#info", Pane)
         info.show(info_lines(found.info, found.congestion) if found else info_lines({}, ""))
         name = f" {sock.local} > {sock.remote}" if not sock.is_listener else f" {sock.local}"
@@ -482,6 +492,8 @@ class HostScreen(TcpwatchApp[None]):
         """On a connection's own page there is no table to filter or sort."""
         if action in _OF_THE_TABLE and self.screen_stack and len(self.screen_stack) > 1:
             return False
+        if action == "figure":  # elsewhere there is room for both
+            return self.size.width < _FIGURE_COLUMNS
         return super().check_action(action, parameters)
 
     # ------------------------------------------------------------------ copy, save

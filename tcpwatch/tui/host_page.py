@@ -21,7 +21,7 @@ from tcpwatch.model.timeline import Basis, Belief
 from tcpwatch.tui.pane import Pane
 from tcpwatch.views.canvas import Span, words, wrap
 from tcpwatch.views.palette import BOLD, DIM, WARN
-from tcpwatch.views.sockets import address, age, belief, clock, holder
+from tcpwatch.views.sockets import age, belief, clock, holder
 from tcpwatch.views.wording import Wording
 
 _WORDING = Wording()
@@ -91,9 +91,7 @@ def page_lines(
 ) -> Lines:
     """All that is known of one socket: ends, state, path with times, queues, holders."""
     lines: list[list[Span]] = [
-        [Span(str(sock.local), BOLD), Span(" > ", DIM), Span(address(sock.remote), BOLD)],
-        [],
-        [*_labelled("state"), *belief(facts.belief, bold=True), *_age(facts)],
+        [*_labelled("state"), *belief(facts.belief, bold=True), *_age(facts)]
     ]
     if facts.receive_queue is not None:
         lines += _queue_lines(facts)
@@ -205,7 +203,7 @@ class SocketPage(Screen[None]):
             yield Pane("connection", id="facts", classes="titled")
             yield Pane("TCP_INFO", id="info", classes="titled")
             yield Pane("segments", id="segments", classes="titled")
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self.show_now()

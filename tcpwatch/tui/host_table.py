@@ -20,6 +20,9 @@ from tcpwatch.tui.themes import inks_of
 from tcpwatch.views.canvas import Span
 from tcpwatch.views.palette import DIM
 
+_MOVE, _PAGE = "the connection above, or below", "a page up, or down"
+_ENDS = "the first, or the last"
+
 Line = Sequence[Span]
 
 
@@ -27,12 +30,12 @@ class RowTable(ScrollView, can_focus=True):
     """Rows by their keys, in the order given; ``draw`` makes a line of one, ``head`` the first."""
 
     BINDINGS = [  # noqa: RUF012 - Textual's own annotation
-        Binding("up,k", "cursor(-1)", "up", show=False),
-        Binding("down,j", "cursor(1)", "down", show=False),
-        Binding("pageup", "cursor_page(-1)", "page up", show=False),
-        Binding("pagedown,space", "cursor_page(1)", "page down", show=False),
-        Binding("home,g", "cursor_to(0)", "first", show=False),
-        Binding("end,G", "cursor_to(-1)", "last", show=False),
+        Binding("up,k", "cursor(-1)", "up", show=False, tooltip=_MOVE),
+        Binding("down,j", "cursor(1)", "down", show=False, tooltip=_MOVE),
+        Binding("pageup", "cursor_page(-1)", "page up", show=False, tooltip=_PAGE),
+        Binding("pagedown,space", "cursor_page(1)", "page down", show=False, tooltip=_PAGE),
+        Binding("home,g", "cursor_to(0)", "first", show=False, tooltip=_ENDS),
+        Binding("end,G", "cursor_to(-1)", "last", show=False, tooltip=_ENDS),
         Binding("enter", "open", "open", tooltip="the selected connection's own page"),
     ]
 

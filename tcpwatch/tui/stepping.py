@@ -40,8 +40,7 @@ class SteppedRun(Run, Protocol):
         """What each end's kernel is about to do, by role."""
 
 
-_RST = "inject a RST at the client; R: at the server"
-_SYN = "inject a SYN at the client; S: at the server"
+_RST, _SYN = "inject a RST at the {}", "inject a SYN at the {}"
 
 _AT_THE_GATE = frozenset({"deliver", "drop", "duplicate", "delay", "reorder", "choose", "run_on"})
 STEP_KEYS: tuple[Binding, ...] = (
@@ -50,10 +49,10 @@ STEP_KEYS: tuple[Binding, ...] = (
     Binding("u", "duplicate", "dup", tooltip="duplicate the chosen segment", show=False),
     Binding("w", "delay", "delay", tooltip="deliver it half a second later, by itself", show=False),
     Binding("o", "reorder", "reorder", tooltip="let the next one pass the chosen one", show=False),
-    Binding("r", "rst('client')", "RST", tooltip=_RST, show=False),
-    Binding("R", "rst('server')", "RST", tooltip=_RST, show=False),
-    Binding("s", "syn('client')", "SYN", tooltip=_SYN, show=False),
-    Binding("S", "syn('server')", "SYN", tooltip=_SYN, show=False),
+    Binding("r", "rst('client')", "RST", tooltip=_RST.format("client"), show=False),
+    Binding("R", "rst('server')", "RST", tooltip=_RST.format("server"), show=False),
+    Binding("s", "syn('client')", "SYN", tooltip=_SYN.format("client"), show=False),
+    Binding("S", "syn('server')", "SYN", tooltip=_SYN.format("server"), show=False),
     Binding("g", "run_on", "run on", tooltip="let everything go on, and stop no more"),
     Binding("p", "pause", "stop", tooltip="stop every segment from now on"),
     *(Binding(str(n), f"choose({n - 1})", "", show=False) for n in range(1, 10)),

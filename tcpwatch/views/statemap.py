@@ -78,6 +78,9 @@ def draw_map(shape: Shape, marks: StateMap) -> Lines:
     if last is not None:
         sheet.route(last, Line.HEAVY, state_style(last.edge[1], bold=True), over=True)
     for box in figure.boxes:
+        if box.height == 1 and marks.notes:
+            _draw_sides(sheet, box, figure, marks)
+    for box in figure.boxes:
         _draw_name(sheet, box, figure, marks)
     return tuple(tuple(line) for line in sheet.lines())
 
@@ -93,7 +96,7 @@ def _draw_frame(sheet: Sheet, box: Box, figure: Figure, marks: StateMap) -> None
 
 def _draw_name(sheet: Sheet, box: Box, figure: Figure, marks: StateMap) -> None:
     """A state it is in is reversed, with a pointer at either side, or ``?`` where it is a doubt."""
-    name, note = box.state.value, marks.notes.get(box.state, ())
+    name, note = box.state.value, _note(box, marks)
     here = _is_here(box, figure, marks)
     if here:
         style = state_style(box.state, bold=True) + _REVERSED
@@ -117,11 +120,48 @@ def _draw_name(sheet: Sheet, box: Box, figure: Figure, marks: StateMap) -> None:
         sheet.write(_centred(box, y, spans), spans)
         sheet.write(_centred(box, y + 1, note), note)
         return
-    if box.height == 1 and note:
-        spans = [*spans, Span(" "), *note]
-        sheet.write(Point(box.x, y), spans)
+    if box.height == 1 and marks.notes:
+        sheet.write(_beside(box, marks)[0], [*spans, *([Span(" "), *note] if note else [])])
         return
     sheet.write(_centred(box, y, spans), spans)
+
+
+def _note(box: Box, marks: StateMap) -> tuple[Span, ...]:
+    """What stands with a state, without blanks at its end."""
+    note = marks.notes.get(box.state, ())
+    while note and not note[-1].text.strip():
+        note = note[:-1]
+    return (*note[:-1], note[-1]._replace(text=note[-1].text.rstrip())) if note else ()
+
+
+def _beside(box: Box, marks: StateMap) -> tuple[Point, int]:
+    """Where the name in a low box with room for notes begins, and its cells with what follows."""
+    name, note = box.state.value, _note(box, marks)
+    if not note:
+        return _centred(box, box.y, (Span(name),)), len(name)
+    return Point(box.x, box.y), len(name) + 1 + sum(width_of(span.text) for span in note)
+
+
+def _draw_sides(sheet: Sheet, box: Box, figure: Figure, marks: StateMap) -> None:
+    """Lines at the sides of a low box with room for notes go on to what stands in it."""
+    routes = [route.points for route in figure.routes if route.edge in _in_figure()]
+    begins, ends = {points[0] for points in routes}, {points[-1] for points in routes}
+    place, length = _beside(box, marks)
+    right = place.x + length + (1 if _note(box, marks) else 0)
+    others = [one.x for one in figure.boxes if one.y == box.y and one.x > box.x]
+    last = min([box.right, *(x - 1 for x in others)])
+    sheet.write(Point(box.x, box.y), [Span(" " * (last - box.x + 1))])
+    before, after = place.x - box.x, last - right + 1
+    if before > 0 and Point(box.x - 1, box.y) in ends:
+        sheet.write(Point(box.x - 1, box.y), [Span("─" * before + "▶", DIM)])
+    elif before > 0 and Point(box.x, box.y) in begins:
+        sheet.write(Point(box.x, box.y), [Span("─" * before, DIM)])
+    if after > 0 and Point(last, box.y) in ends:  # the next box's
+        sheet.write(Point(right, box.y), [Span("─" * (after - 1) + "▶", DIM)])
+    elif after > 0 and Point(box.right + 1, box.y) in ends:
+        sheet.write(Point(right, box.y), [Span("◀" + "─" * after, DIM)])
+    elif after > 0 and begins & {Point(box.right, box.y), Point(box.right + 1, box.y)}:
+        sheet.write(Point(right, box.y), [Span("─" * after, DIM)])
 
 
 def _centred(box: Box, y: int, spans: list[Span] | tuple[Span, ...]) -> Point:

@@ -68,3 +68,20 @@ def test_the_debugger_and_its_help_are_as_they_were_looked_at(
         compare("step-help")
 
     play(app, size, look)
+
+
+def test_the_palette_has_each_deed_that_a_key_does_now(reel: Reel, play: Play) -> None:
+    app = StepScreen(Held(reel), name="x", pace=Pace(Mode.STILL, BOTH_HELD_NS), clock=lambda: 0.0)
+
+    async def look(pilot: Pilot[Any]) -> None:
+        await pilot.pause()
+        found = {one.title: one for one in app.get_system_commands(app.screen)}
+        assert found["Drop the chosen segment"].help == "x"
+        assert "Inject a RST at the server" in found
+        assert "Save capture" in found
+        assert "Stop every segment from now on" not in found  # all are stopped
+        found["The beginning"].callback()
+        await pilot.pause()
+        assert app.pace == Pace(Mode.STILL, -1)
+
+    play(app, (80, 24), look)
