@@ -22,7 +22,7 @@ from tcpwatch.sources.table import TableSource
 from tcpwatch.tcp.state import TcpState
 
 _POLL_NS = 1_000_000
-_POLL_SHARE = 20  # one look at the table may take this fraction of the time until the next
+_POLL_SHARE = 40  # one look at the table may take this fraction of the time until the next
 _DRAIN_S = 0.02
 _TRACE_KB = 8192  # of each CPU: some 50,000 events until they are fetched
 _KERNEL = Vantage(KERNEL)

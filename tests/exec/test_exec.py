@@ -299,8 +299,16 @@ def test_what_is_left_open_is_a_leak(how: str, leaks: list[str]) -> None:
 
 def test_close_wait_that_may_have_been_about_to_be_closed_is_inconclusive() -> None:
     done = execute("--no-leaks", *program("killed_in_close_wait.py"))
-    assert done.status == 3, done.report
-    assert done.leaks == []
+    (moves,) = [
+        end["transitions"]
+        for end in done.document["connections"][0]["endpoints"]
+        if "CLOSE-WAIT" in end["path"]
+    ]
+    (entered,) = [move["t_ns"] for move in moves if move["to"] == "CLOSE-WAIT"]
+    # On a machine so busy that the program comes to its kill a second later, it is a leak.
+    in_time = moves[-1]["t_ns"] - entered < 1_000_000_000
+    assert done.status == (3 if in_time else 1), done.report
+    assert bool(done.leaks) is not in_time
 
 
 def test_what_is_left_running_without_a_connection_is_told_and_no_leak() -> None:
