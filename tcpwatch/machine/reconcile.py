@@ -110,8 +110,11 @@ class History:
         extended = self._extend(claim, alone=alone)
         if not (alone and fast) or extended.last is self.last:
             return extended
-        steps = (*extended.steps[:-1], replace(extended.last, gap=True))
-        return replace(extended, steps=steps)
+        # The shortest way here is no better a guess than any other.
+        known = self.steps if len(extended.steps) > len(self.steps) + 1 else extended.steps[:-1]
+        steps = (*known, replace(extended.last, gap=True))
+        cursors = {**extended.cursors, claim.witness: len(known)}
+        return replace(extended, steps=steps, cursors=cursors)
 
     def _left_no_time_wait(self, claim: Claim) -> bool:
         """Whether the TIME-WAIT that others conclude never was, since it is gone at the next look.

@@ -475,6 +475,15 @@ def test_who_has_the_port_of_a_listener_was_called() -> None:
     assert bench.path("server").startswith("LISTEN > SYN-RECEIVED")
 
 
+def test_the_table_alone_guesses_no_way_where_no_segment_takes_time() -> None:
+    bench = Bench(TABLE)
+    bench.feed(SocketSampled(SERVER, SERVER, S.FIN_WAIT_1, 0), TABLE)
+    (end,) = bench.timeline.connections[0].endpoints
+
+    assert " > ".join(map(str, end.path)) == "LISTEN or CLOSED > FIN-WAIT-1"
+    assert end.transitions[0].gap
+
+
 def test_without_segments_who_closed_first_is_known_by_the_states() -> None:
     bench = Bench(KERNEL)
     bench.kernel("client", *ESTABLISHED, S.CLOSE_WAIT, S.LAST_ACK, S.CLOSED)
