@@ -75,7 +75,8 @@ def once(only: str, until_s: float) -> str | None:
 @contextmanager
 def loaded(count: int) -> Iterator[None]:
     """So many processes compute meanwhile."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    argv = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(argv, stderr=subprocess.DEVNULL) for _ in range(count)]
     try:
         yield
     finally:

@@ -24,6 +24,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 server = ThreadingHTTPServer(("127.0.0.1", 8080), Handler)
+server.daemon_threads = False  # else the process may end before a handler has closed
 thread = threading.Thread(target=server.serve_forever)
 thread.start()
 if how == "urllib":
