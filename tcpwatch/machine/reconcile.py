@@ -377,6 +377,8 @@ class History:
             return self._step_in_doubt(claim)
         doubt = self.bounds.get(claim.witness)
         if doubt is not None and doubt.states == claim.states:
+            if not self.last.states & claim.states:
+                return self  # others have told more since, and this is nothing new
             claim = replace(claim, before=doubt.before)  # another segment, and the same doubt
         doubted = self._with_doubt(claim)
         bounded = replace(doubted, bounds={**self.bounds, claim.witness: claim})

@@ -233,11 +233,13 @@ def test_a_bulk_transfer_is_one_arrow_and_its_path_is_whole() -> None:
 
 @pytest.mark.skipif(not os.access("/dev/net/tun", os.W_OK), reason="no /dev/net/tun")
 def test_the_loopback_itself_is_led_through_a_wire_that_loses() -> None:
-    faults = ("--latency", "5", "--drop", "client SYN:1")
+    faults = ("--latency", "5", "--drop", "client SYN:1", "--duplicate", "client FIN")
     done = execute("--no-leaks", *faults, *program("leaving.py", "all-closed"))
     assert done.status == 0, done.report
     (connection,) = done.document["connections"]
     assert [one["fate"] for one in connection["segments"]][:2] == ["dropped", "delivered"]
+    twice = [one["from"] for one in connection["segments"] if one["fate"] == "duplicated"]
+    assert twice == ["active"]
     arrived = [one for one in connection["segments"] if one["fate"] == "delivered"]
     delays = [one["delivered_ns"] - one["sent_ns"] for one in arrived]
     assert min(delays) >= 5_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,12 +16,14 @@ from tcpwatch.model.events import (
     WIRE,
     CallPhase,
     Event,
+    Fate,
     Gap,
     KernelNote,
     KernelNoted,
     MalformedSeen,
     Payload,
     Point,
+    SegmentFate,
     SegmentSeen,
     SocketSampled,
     UserCall,
@@ -396,6 +399,25 @@ def test_a_segment_seen_midway_was_sent_and_perhaps_arrived() -> None:
     assert bench.path("server") == "LISTEN > SYN-RECEIVED"
     (connection,) = bench.timeline.connections
     assert [each.fate for each in connection.segments] == ["delivered", "unknown"]
+
+
+def test_a_copy_of_a_fin_that_arrives_once_the_kernel_is_further_moves_nothing() -> None:
+    bench = Bench(KERNEL, WIRE)
+    bench.handshake()
+    bench.kernel("server", *ACCEPTED)
+    fin = SegmentSeen(9, Point.SENT, CLIENT, SERVER, parse_segment("FA 1:1(0) ack 1"))
+    bench.feed(fin, WIRE)
+    bench.feed(SegmentFate(9, Fate.DUPLICATED, 10), WIRE)
+    bench.feed(replace(fin, point=Point.DELIVERED), WIRE)
+    bench.kernel("server", S.ESTABLISHED, S.CLOSE_WAIT, S.LAST_ACK)
+    bench.feed(replace(fin, point=Point.DELIVERED, n=10), WIRE)
+    bench.wire("server", "FA 1:1(0) ack 2")
+    bench.wire("client", "A 2:2(0) ack 2")
+    bench.kernel("server", S.LAST_ACK, S.CLOSED)
+
+    path = "LISTEN > SYN-RECEIVED > ESTABLISHED > CLOSE-WAIT > LAST-ACK > CLOSED"
+    assert bench.path("server") == path
+    assert bench.findings("server") == []
 
 
 def test_an_injected_segment_of_no_connection_begins_none() -> None:
