@@ -173,7 +173,7 @@ class Gatherer:
         rows[ranges(begins, before)] = ranges(rows_of, before)
         rows[ranges(begins + before, counts)] = taken + order
         joined = Segments.joined([*parts, segments]).at(rows)
-        fresh = np.where(rows >= taken, rows - taken, -1)
+        fresh = np.maximum(rows - taken, -1)
         return Tuples(joined, begins), records, fresh
 
     def _apart(self, tuples: Tuples) -> tuple[Tuples, Bools]:
@@ -253,7 +253,7 @@ class Gatherer:
         if not long.any():
             return tuples
         which = np.flatnonzero(long)
-        less = thinned(_chosen(tuples, which))
+        less = thinned(tuples if long.all() else _chosen(tuples, which))
         if less is None:
             return tuples
         for column, counts in (

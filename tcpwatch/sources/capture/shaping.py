@@ -40,6 +40,13 @@ def per_group(values: Int64s, starts: Int64s) -> Int64s:
     return sums
 
 
+def _first(chosen: Bools, starts: Int64s) -> Int64s:
+    """The first of those chosen from each place on; their end where there is none."""
+    rows = np.append(np.flatnonzero(chosen), len(chosen))
+    found: Int64s = rows[np.searchsorted(rows, starts)]
+    return found
+
+
 def ranges(begins: Int64s, counts: Int64s) -> Int64s:
     """The numbers from each beginning on, so many of each, one behind the other."""
     total = int(counts.sum())
@@ -186,6 +193,16 @@ class Tuples:
         ack_ahead = self.other - np.where(self.out, theirs, mine)
         return ahead, np.where(self.acks, ack_ahead, 0)
 
+    @cached_property
+    def behind_holes(self) -> Bools:
+        """Whether nothing is missing so far, of what its sender sent, from each segment on."""
+        holes = self.ahead > 0
+        if not holes.any():
+            return np.ones(len(holes), np.bool_)
+        forth, back = (self._highest(self.own, holes & way, 0) for way in (self.out, ~self.out))
+        found: Bools = self.own >= np.where(self.out, forth, back)
+        return found
+
     def beyond(self, counting: Bools) -> tuple[Int64s, Int64s]:
         """`ahead` and `ack_ahead`, where only some segments count for what was sent."""
         return self._beyond(
@@ -235,20 +252,17 @@ class Tuples:
         """Which segments come before their tuple's first of those."""
         if not chosen.any():
             return np.ones(len(chosen), np.bool_)
-        found: Bools = np.arange(len(chosen)) < np.repeat(self._first(chosen), self.counts)
+        found: Bools = np.arange(len(chosen)) < np.repeat(_first(chosen, self.starts), self.counts)
         return found
 
-    def _first(self, chosen: Bools) -> Int64s:
-        """Each tuple's first of those chosen; where it has none, a later tuple's, or their end."""
-        rows = np.append(np.flatnonzero(chosen), len(chosen))
-        return rows[np.searchsorted(rows, self.starts)]
+    def firsts(self, starts: Int64s, *, way: bool, data: bool) -> Int64s:
+        """An end's first segment with data, or without, from each of those places on.
 
-    def is_first(self, places: Int64s, chosen: Bools, *, way: bool, data: bool) -> Bools:
-        """Which of those chosen are their end's first segment with data, or without."""
+        Where it has none, it is a later tuple's, or the end of all.
+        """
         of_kind = (self.out == way) & ((self.segments.payload > 0) == data)
         of_kind &= (self.flags & (SYN | FIN | RST)) == 0
-        found: Bools = chosen & (self._first(of_kind)[self.of[places]] == places)
-        return found
+        return _first(of_kind, starts)
 
     # ------------------------------------------------------------------ windows
 

@@ -96,7 +96,8 @@ def neutral(tuples: Tuples) -> Bools:
     # Nor are numbers that go back: they may be another connection's, whose SYN was not seen.
     forth, back = (tuples.highest_ack(of_first=way) for way in (True, False))
     found &= tuples.other == np.where(tuples.out, back, forth)
-    found &= (tuples.ahead == 0) | (tuples.ahead + tuples.length <= 0)
+    again = (tuples.ahead + tuples.length <= 0) & tuples.behind_holes  # else it may fill one
+    found &= (tuples.ahead == 0) | again
     # What is no part of the opening, or far away, may be another connection's on the same tuple.
     strange = ((flags & SYN) != 0) & ((tuples.own != 0) | (tuples.ahead < -1))
     strange |= np.abs(tuples.ahead) > _FAR
@@ -260,8 +261,9 @@ def _inside(kinds: _Kinds, data_before: Int64s, first: Int64s, stop: Int64s) -> 
 def _left(tuples: Tuples, found: _Stretches) -> tuple[Int64s, Tuples]:
     """The rows that stay, and what they are then."""
     kept = np.ones(len(tuples.segments), np.bool_)
-    kept[ranges(found.begin, found.data - found.begin)] = False
-    kept[ranges(found.data + 1, found.ack - found.data - 1)] = False
+    for begins, stops in ((found.begin, found.data), (found.data + 1, found.ack)):
+        for begin, stop in zip(begins.tolist(), stops.tolist(), strict=True):
+            kept[begin:stop] = False
     rows = np.flatnonzero(kept)
     segments = tuples.segments.at(rows)
     data = np.searchsorted(rows, found.data)

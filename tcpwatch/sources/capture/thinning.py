@@ -128,6 +128,8 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
     index = np.arange(len(places))
     counts = np.diff(begins, append=len(index))
     kept: Bools = data & fresh & ~acked
+    pause = np.diff(segments.t_ns, prepend=segments.t_ns[:1]) >= PAUSE_NS
+    starts = np.sort(np.concatenate([tuples.starts, np.flatnonzero(pause)]))
     opening = np.zeros(len(places), np.bool_)
     for way in (True, False):
         mine = out == way
@@ -137,9 +139,11 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
         before = _last(settled & (index < np.repeat(last_ack, counts)), index, begins)
         for places_of in (last_ack, before, _last(settled, index, begins)):
             kept[places_of[places_of >= 0]] = True
-        opening |= tuples.is_first(places, mine & data, way=way, data=True)
-        opening |= tuples.is_first(places, mine & ~data, way=way, data=False)
-    # In Zeek's history the first of a kind has its place among what is counted.
+        for with_data in (True, False):
+            firsts = tuples.firsts(starts, way=way, data=with_data)
+            at = np.minimum(np.searchsorted(places, firsts), len(places) - 1)
+            opening[at[places[at] == firsts]] = True
+    # In Zeek's history, and in that after a pause, the first of a kind has its place among these.
     counted = (data & ~fresh) | (segments.window[places] == 0)
     counted &= index < np.repeat(_last(opening, index, begins), counts)
     total = np.cumsum(counted)
@@ -149,7 +153,6 @@ def _kept_of(tuples: Tuples, places: Int64s, begins: Int64s, acked: Bools) -> Bo
         grown = tuples.end[places[which]] // _LARGEST
         kept[which[:-1][grown[1:] != grown[:-1]]] = True
     kept |= segments.payload[places] > _LARGEST
-    pause = np.diff(segments.t_ns, prepend=segments.t_ns[:1]) >= PAUSE_NS
     kept |= pause[places] | np.append(pause[1:], False)[places]
     return kept
 
@@ -186,7 +189,7 @@ def _without(
     )
     # Data that are not kept are as if they came with what is kept, and nobody acknowledges more.
     ahead = tuples.ahead[kept]
-    far, far_ack = less.beyond((less.length > 0) | (ahead > 0))
+    far, far_ack = less.beyond((ahead + less.length > 0) | (ahead > 0))
     back = np.where((ahead <= 0) & (far > ahead), far - ahead, 0)
     less_ack = np.where((tuples.ack_ahead[kept] <= 0) & (far_ack > 0), far_ack, 0)
     longer = np.where((left.payload > 0) & (ahead == 0), back, 0)

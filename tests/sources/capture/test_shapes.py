@@ -124,6 +124,12 @@ def test_a_transfer_goes_so_too_though_its_stretches_are_told_briefly(seed: int)
     assert not differences(in_order([transfer(seed, mar=False)], 0), (150, 400, 10_000)[seed % 3])
 
 
+@pytest.mark.parametrize("seed", [10, 19, 31, 40, 41, 44])
+def test_so_does_one_with_losses_and_pauses(seed: int) -> None:
+    said = [one._replace(cut=False) for one in transfer(seed, mar=True)]
+    assert not differences(in_order([said], 0), (200, 700, 10_000)[seed % 3])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_to_tell_stretches_briefly_changes_no_row(
     seed: int, monkeypatch: pytest.MonkeyPatch
