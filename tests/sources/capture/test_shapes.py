@@ -217,3 +217,12 @@ def test_a_half_open_connection_and_the_one_that_replaces_it_are_two(at_once: in
     zeek = [(one.conn_state, one.history) for row in (first, second) for one in row.course.zeek]
     assert zeek == [("S1", "ShDa"), ("RSTO", "SaRhDFfA")]
     assert [row.course.completeness for row in (first, second)] == [(15,), (63,)]
+
+
+def test_what_is_sent_again_where_data_are_left_out_hides_none_of_them() -> None:
+    said = download(120, 2)
+    for at in (40, 60, 80):  # such a one stands behind data that are not kept
+        one = next(each for each in reversed(said[:at]) if not each.out)
+        said.insert(at, one._replace(pause_ns=70_000_000_000))
+    timed = in_order([said], 0)
+    assert not differences(timed, 10_000)
