@@ -156,3 +156,35 @@ def test_as_root_the_command_has_the_jobs_path(tmp_path: Path) -> None:
     path, *arguments = done.stdout.splitlines()
     assert path.startswith(f"{tmp_path}:")
     assert arguments[:3] == ["run", "normal-close", "--ipv6"]
+
+
+def snippets() -> tuple[Any, Any]:
+    """What the README has to paste: a step for GitHub, a job for GitLab."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    github, gitlab = re.split(r"^(?=.*# GitLab)", block, flags=re.MULTILINE)
+    return yaml.safe_load(github), yaml.safe_load(gitlab)
+
+
+def test_the_readmes_step_names_this_action_and_inputs_that_it_has() -> None:
+    ((step,), _) = snippets()
+    owner, name, *folders = step["uses"].partition("@")[0].split("/")
+    assert (owner, name) == ("OWNER", "tcpwatch")
+    assert ROOT.joinpath(*folders) == FOLDER
+    assert step["with"].keys() <= ACTION["inputs"].keys()
+
+
+@pytest.mark.needs("lab")
+def test_the_readmes_job_does_what_it_is_to_do(tmp_path: Path) -> None:
+    job = snippets()[1]["tcpwatch"]
+    install, play = job["script"]
+    assert install.startswith("pip install ")
+    (tmp_path / "test_it.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-ec", play], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    artifacts = job["artifacts"]
+    assert (tmp_path / artifacts["reports"]["junit"]).is_file()
+    assert [(tmp_path / path).is_dir() for path in artifacts["paths"]] == [True]
